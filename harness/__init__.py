@@ -1,0 +1,1 @@
+"""Cross-SDK conformance and parity harness for the Tinker training API."""

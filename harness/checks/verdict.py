@@ -1,0 +1,47 @@
+"""What a check says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from msgspec import Struct
+
+from harness.contracts.model import Contract
+from harness.suite.scenario import Tolerance
+from harness.trace.model import Trace
+
+CheckOutcome = Literal["pass", "fail", "not_run"]
+Outcome = Literal["pass", "fail", "known", "fixed", "unsupported", "error", "not_run"]
+
+
+class Verdict(Struct, frozen=True):
+    """One judgement over (golden, observed).
+
+    `not_run` means there was nothing to look at; `message` then says why. `where` names the first place of a
+    divergence (`fb backward seq 3, datum 17, weights[4]`), `cause` a reason where one can be told, else "".
+    """
+
+    outcome: CheckOutcome
+    message: str = ""
+    expected: str = ""
+    observed: str = ""
+    where: str = ""
+    cause: str = ""
+
+
+class Case(Struct, frozen=True):
+    """Everything a check may look at."""
+
+    golden: Trace
+    observed: Trace
+    contract: Contract
+    tolerance: Tolerance
+
+
+class Check(Struct, frozen=True):
+    """A check: its stable id (`family.name`), one sentence on what holds when it passes, and its judge."""
+
+    id: str
+    says: str
+    judge: Callable[[Case], Verdict]

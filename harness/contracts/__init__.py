@@ -1,0 +1,1 @@
+"""What is right in which era: a timeline of the official SDK's client behaviour, in data."""

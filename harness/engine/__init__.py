@@ -1,0 +1,1 @@
+"""Plan in, typed events out."""

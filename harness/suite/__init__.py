@@ -1,0 +1,1 @@
+"""What is asked: scenarios, deterministic data, losses as expression graphs."""

@@ -1,0 +1,1 @@
+"""A Tinker server on loopback: real HTTP, a tiny real model, everything recorded."""
