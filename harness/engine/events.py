@@ -17,7 +17,10 @@ class PlannedCheck(Struct, frozen=True):
 
 
 class RunStarted(Struct, frozen=True, tag=True):
-    """The plan is made. Every planned check will have exactly one `CheckJudged`."""
+    """The plan is made. Every planned check will have exactly one `CheckJudged`.
+
+    `arguments` are what `parity run` needs to drive the same subject under the same contract again.
+    """
 
     sdk: str
     version: str
@@ -25,6 +28,7 @@ class RunStarted(Struct, frozen=True, tag=True):
     suite: str
     planned: tuple[PlannedCheck, ...]
     jobs: int
+    arguments: tuple[str, ...] = ()
 
 
 class SubjectReady(Struct, frozen=True, tag=True):
@@ -44,7 +48,10 @@ class ScenarioStarted(Struct, frozen=True, tag=True):
 
 
 class CheckJudged(Struct, frozen=True, tag=True):
-    """The final outcome of one planned check. Sides are always `expected` (golden) and `observed`."""
+    """The final outcome of one planned check. Sides are always `expected` (golden) and `observed`.
+
+    `required`: the contract requires the capability that an `unsupported` check lacks, so that it fails the run.
+    """
 
     scenario: str
     check: str
@@ -54,6 +61,7 @@ class CheckJudged(Struct, frozen=True, tag=True):
     observed: str = ""
     where: str = ""
     cause: str = ""
+    required: bool = False
 
 
 class ScenarioFinished(Struct, frozen=True, tag=True):
