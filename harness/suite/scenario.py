@@ -35,16 +35,16 @@ class InputSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DatumSpec(Struct, frozen=True, forbid_unknown_fields=True):
-    """One literal datum. `targets` becomes `target_tokens` (int64); a nested list makes it 2-D."""
+    """One literal datum. `targets` becomes `target_tokens` (int64); nested lists of equal length make it 2-D."""
 
     tokens: tuple[int, ...]
-    targets: tuple[int, ...] | tuple[tuple[int, ...], ...] | None = None
+    targets: tuple[int | tuple[int, ...], ...] | None = None
     container: Container = "tensor"
     inputs: dict[str, InputSpec] = {}
 
 
 class GeneratedInput(Struct, frozen=True, forbid_unknown_fields=True):
-    """A generated float32 input, as long as target_tokens: multiples of 1/8 in [low, high], or one constant."""
+    """A generated float32 input of the shape of target_tokens: multiples of 1/8 in [low, high], or one constant."""
 
     low: float = -1.0
     high: float = 1.0
