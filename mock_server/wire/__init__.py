@@ -1,0 +1,1 @@
+"""Wire formats: JSON bodies, our own protobuf messages, zstd; to and from numpy."""
