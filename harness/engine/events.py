@@ -65,7 +65,10 @@ class CheckJudged(Struct, frozen=True, tag=True):
 
 
 class ScenarioFinished(Struct, frozen=True, tag=True):
-    """All checks of a scenario are judged. `exchange` is the rendered trace, for `--trace`; `note` says what a rerun found."""
+    """All checks of a scenario are judged.
+
+    `exchange` is the rendered trace, for `--trace`; `note` says what a rerun found.
+    """
 
     scenario: str
     title: str

@@ -1,0 +1,198 @@
+"""The console report: progress while it runs, then failures first, then a table, then one sentence."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TextIO
+
+from harness.checks.verdict import Outcome
+from harness.engine.events import CheckJudged, Event, RunFinished, RunStarted, ScenarioFinished, SubjectReady
+from harness.reports.tally import HELD, OUTCOMES, Tally, fails
+from harness.reports.text import for_terminal
+
+_COLOURS: Mapping[str, str] = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
+_SHOWN: Mapping[Outcome, str] = {outcome: outcome.replace("_", "-") for outcome in OUTCOMES}
+_WIDTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Painted:
+    """Text to be shown in a colour, where there are colours."""
+
+    colour: str
+    text: str
+
+
+class ConsoleReport:
+    """Writes a run to `stream` as it happens.
+
+    `live` redraws one progress line (a terminal); otherwise each finished scenario is a line. `colour` uses ANSI
+    colours. `trace` adds the exchange of every scenario with a failing check. Text of the subject is never written
+    raw: its control characters are spelled.
+    """
+
+    def __init__(self, stream: TextIO, tally: Tally, *, live: bool, colour: bool, trace: bool = False) -> None:
+        self._stream = stream
+        self._tally = tally
+        self._live = live
+        self._colour = colour
+        self._trace = trace
+
+    def handle(self, event: Event) -> None:
+        """Write what `event` adds."""
+        match event:
+            case RunStarted():
+                self._begin(event)
+            case SubjectReady():
+                self._introduce(event)
+            case ScenarioFinished():
+                self._scenario(event)
+            case RunFinished():
+                self._end(event)
+        if self._live and not isinstance(event, RunFinished):
+            self._progress()
+
+    # --- while it runs ------------------------------------------------------------------------------------------------
+
+    def _begin(self, event: RunStarted) -> None:
+        scenarios = {check.scenario for check in event.planned}
+        self._line(
+            f"{event.sdk} {event.version} against {event.contract}: "
+            f"{_count(len(scenarios), 'scenario')}, {_count(len(event.planned), 'check')}"
+        )
+
+    def _introduce(self, event: SubjectReady) -> None:
+        file = str(event.sdk.get("file", ""))
+        libraries = ", ".join(f"{name} {version}" for name, version in sorted(event.libraries.items()))
+        self._line(Painted("dim", "  ".join(part for part in (event.runtime, libraries, file) if part)))
+
+    def _scenario(self, event: ScenarioFinished) -> None:
+        if self._live:
+            return
+        results = self._tally.of_scenario(event.scenario)
+        bad = [result for result in results if fails(result)]
+        told = ", ".join(
+            f"{number} {_SHOWN[outcome]}"
+            for outcome in OUTCOMES
+            if (number := sum(result.outcome == outcome for result in results)) and outcome != "pass"
+        )
+        word = Painted("red", "FAIL") if bad else Painted("green", "ok  ")
+        note = f"  ({event.note})" if event.note else ""
+        counted = f"{_count(len(results), 'check')}{', ' + told if told else ''}"
+        self._line(word, f" {event.scenario}  {counted}  {event.seconds:.2f} s{note}")
+
+    def _progress(self) -> None:
+        planned = self._tally.started.planned if self._tally.started else ()
+        scenarios = len({check.scenario for check in planned})
+        failing = sum(fails(result) for result in self._tally.results)
+        now = " ".join(self._tally.running[:2])
+        text = f"[{len(self._tally.scenarios)}/{scenarios}] {failing} failing  {now}"
+        self._stream.write("\r\x1b[K" + for_terminal(text)[: _WIDTH - 1])
+        self._stream.flush()
+
+    # --- at the end ---------------------------------------------------------------------------------------------------
+
+    def _end(self, event: RunFinished) -> None:
+        if self._live:
+            self._stream.write("\r\x1b[K")
+        for scenario in dict.fromkeys(result.scenario for result in self._tally.in_plan_order()):
+            self._failures(scenario)
+        self._notes()
+        self._table()
+        self._verdict(event)
+        self._stream.flush()
+
+    def _failures(self, scenario: str) -> None:
+        bad = [result for result in self._tally.of_scenario(scenario) if fails(result)]
+        if not bad or all(result.outcome == "not_run" and result.message == "interrupted" for result in bad):
+            return
+        run = self._tally.scenarios.get(scenario)
+        self._line("")
+        self._line(Painted("bold", f"{scenario}  {run.title if run else ''}"))
+        for result in bad:
+            self._failure(result)
+        if run and run.note:
+            self._line(f"  note      {run.note}")
+        self._line(f"  again     {self._command(scenario)}")
+        if self._trace and run and run.exchange:
+            self._line("  exchange")
+            for line in run.exchange.splitlines():
+                self._line(f"    {line}")
+
+    def _failure(self, result: CheckJudged) -> None:
+        lines = result.message.splitlines() or [""]
+        self._line("  ", Painted("red", _SHOWN[result.outcome]), f" {result.check}  {lines[0]}")
+        for line in lines[1:]:
+            self._line(f"    {line}")
+        for name in ("expected", "observed", "where", "cause"):
+            value = getattr(result, name)
+            if value:
+                first, *rest = value.splitlines()
+                self._line(f"    {name:<9} {first}")
+                for line in rest:
+                    self._line(f"              {line}")
+
+    def _command(self, scenario: str) -> str:
+        arguments = self._tally.started.arguments if self._tally.started else ()
+        return shlex.join(["parity", "run", *arguments, "-k", scenario])
+
+    def _notes(self) -> None:
+        """Say which scenarios only held when run again: a green table must not hide it."""
+        held_later = [
+            run
+            for run in self._tally.scenarios.values()
+            if run.note and not any(fails(result) for result in self._tally.of_scenario(run.scenario))
+        ]
+        for run in sorted(held_later, key=lambda run: run.scenario):
+            self._line(Painted("yellow", "note"), f" {run.scenario}: {run.note}")
+
+    def _table(self) -> None:
+        """One row per area: the family of the check."""
+        rows: dict[str, dict[Outcome, int]] = {}
+        for result in self._tally.results:
+            area = result.check.partition(".")[0]
+            rows.setdefault(area, dict.fromkeys(OUTCOMES, 0))[result.outcome] += 1
+        if not rows:
+            return
+        columns = [outcome for outcome in OUTCOMES if outcome == "pass" or self._tally.totals[outcome]]
+        width = max(len("area"), *(len(area) for area in rows))
+        self._line("")
+        heads = "".join(f"{_SHOWN[outcome]:>{max(13, len(outcome) + 2)}}" for outcome in columns)
+        self._line(Painted("dim", f"{'area':<{width}}{heads}"))
+        for area in sorted(rows):
+            counts = [(outcome, str(rows[area][outcome] or "-")) for outcome in columns]
+            cells = "".join(f"{count:>{max(13, len(outcome) + 2)}}" for outcome, count in counts)
+            self._line(f"{area:<{width}}{cells}")
+
+    def _verdict(self, event: RunFinished) -> None:
+        totals = self._tally.totals
+        counted = ", ".join(f"{totals[outcome]} {_SHOWN[outcome]}" for outcome in OUTCOMES if totals[outcome])
+        status = self._tally.exit_status
+        if event.interrupted:
+            sentence = Painted("red", "interrupted")
+        elif status == HELD:
+            sentence = Painted("green", "everything held")
+        else:
+            sentence = Painted("red", "something diverged")
+        self._line("")
+        self._line(f"{counted or 'nothing judged'} in {event.seconds:.1f} s: ", sentence)
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def _line(self, *parts: str | Painted) -> None:
+        """Write one line; every part is made safe here, so that nothing can be forgotten."""
+        if self._live:
+            self._stream.write("\r\x1b[K")
+        for part in parts:
+            text = for_terminal(part.text if isinstance(part, Painted) else part)
+            code = _COLOURS[part.colour] if isinstance(part, Painted) and self._colour else ""
+            self._stream.write(f"\x1b[{code}m{text}\x1b[0m" if code else text)
+        self._stream.write("\n")
+        if not self._live:
+            self._stream.flush()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

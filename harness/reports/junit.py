@@ -1,0 +1,79 @@
+"""JUnit XML: one suite per scenario, one case per check, for CI systems that show tests."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from harness.engine.events import CheckJudged, Event, RunFinished
+from harness.reports.json_report import write_atomically
+from harness.reports.tally import Tally, fails
+from harness.reports.text import for_xml
+
+# `fixed` is a failure (the ledger is wrong); `not_run` is an error: nothing was judged.
+_ELEMENT = {"fail": "failure", "fixed": "failure", "error": "error", "not_run": "error"}
+
+
+def _case(result: CheckJudged, *, seconds: float) -> ET.Element:
+    case = ET.Element("testcase", classname=for_xml(result.scenario), name=for_xml(result.check), time=f"{seconds:.3f}")
+    if result.outcome == "pass":
+        return case
+    kind = _ELEMENT.get(result.outcome, "failure" if fails(result) else "skipped")
+    message = for_xml(f"{result.outcome}: {result.message}")
+    element = ET.SubElement(case, kind, message=message)
+    if kind != "skipped":
+        element.set("type", result.outcome)
+    sides = (
+        ("expected", result.expected),
+        ("observed", result.observed),
+        ("where", result.where),
+        ("cause", result.cause),
+    )
+    element.text = for_xml("\n".join(f"{name}: {value}" for name, value in sides if value))
+    return case
+
+
+def junit_xml(tally: Tally) -> str:
+    """Return the JUnit document of what `tally` has heard; valid XML 1.0 whatever the subject wrote."""
+    root = ET.Element("testsuites", name="parity")
+    by_scenario: dict[str, list[CheckJudged]] = {}
+    for result in tally.in_plan_order():
+        by_scenario.setdefault(result.scenario, []).append(result)
+    totals = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
+    for scenario, results in by_scenario.items():
+        run = tally.scenarios.get(scenario)
+        seconds = run.seconds if run else 0.0
+        suite = ET.SubElement(root, "testsuite", name=for_xml(scenario))
+        cases = [_case(result, seconds=seconds / len(results)) for result in results]
+        suite.extend(cases)
+        counts = {
+            "tests": len(cases),
+            "failures": sum(case.find("failure") is not None for case in cases),
+            "errors": sum(case.find("error") is not None for case in cases),
+            "skipped": sum(case.find("skipped") is not None for case in cases),
+        }
+        for name, count in counts.items():
+            suite.set(name, str(count))
+            totals[name] += count
+        suite.set("time", f"{seconds:.3f}")
+        notes = "\n".join(part for part in (run.note, run.exchange) if part) if run else ""
+        if notes:
+            ET.SubElement(suite, "system-out").text = for_xml(notes)
+    for name, count in totals.items():
+        root.set(name, str(count))
+    root.set("time", f"{tally.finished.seconds if tally.finished else 0.0:.3f}")
+    ET.indent(root, space=" ")
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+class JUnitReport:
+    """Writes the JUnit file when the run ends, interrupted or not."""
+
+    def __init__(self, path: Path, tally: Tally) -> None:
+        self._path = path
+        self._tally = tally
+
+    def handle(self, event: Event) -> None:
+        """Write the file on the last event."""
+        if isinstance(event, RunFinished):
+            write_atomically(self._path, junit_xml(self._tally))

@@ -1,0 +1,35 @@
+"""Text of a subject, made safe to show.
+
+Messages come from the SDK under test and from what it sent. On a terminal a control character can move the cursor,
+change the title or hide a line; in XML it makes the document invalid.
+"""
+
+from __future__ import annotations
+
+import re
+
+# C0 but tab and newline, DEL, C1, and the marks that reorder or hide text.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufeff]")
+# What no XML 1.0 document can hold, not even escaped, and no UTF-8 file either (surrogates).
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _spelled(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def encodable(text: str) -> str:
+    """Return `text` with lone surrogates spelled, so that it can be written as UTF-8."""
+    return _SURROGATE.sub(_spelled, text)
+
+
+def for_terminal(text: str) -> str:
+    r"""Return `text` with control and reordering characters spelled (`\x1b`); tabs and newlines stay."""
+    return encodable(_UNSAFE.sub(_spelled, text))
+
+
+def for_xml(text: str) -> str:
+    r"""Return `text` with every character that XML 1.0 or a terminal cannot take spelled (`\x00`)."""
+    return _NOT_XML.sub(_spelled, _UNSAFE.sub(_spelled, text))

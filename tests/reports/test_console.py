@@ -1,0 +1,135 @@
+"""What a person reads."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.engine.events import CheckJudged, PlannedCheck, RunFinished, RunStarted, ScenarioFinished
+from harness.reports.console import ConsoleReport
+from harness.reports.tally import Tally
+from harness.reports.text import for_terminal
+
+
+@pytest.fixture
+def show(events, play):
+    """Return the console output of the small run, with the given options."""
+
+    def show(*, live=False, colour=False, trace=False, events=events):
+        stream = io.StringIO()
+        play(events, lambda tally: [ConsoleReport(stream, tally, live=live, colour=colour, trace=trace)])
+        return stream.getvalue()
+
+    return show
+
+
+def test_plain_output_has_no_escape(show):
+    """Without colour nothing but text is written, whatever the subject's messages hold."""
+    output = show(trace=True)
+    assert "\x1b" not in output
+    assert "\\x1b]0;owned\\x07" in output
+    assert not any(0xD800 <= ord(character) < 0xE000 for character in output)
+
+
+def test_failures_come_before_the_table(show):
+    """Failures first, each with both sides, the place, the cause and the command that runs it again."""
+    output = show()
+    block = output.index("chunks/limit  Title of chunks/limit")
+    assert block < output.index("area")
+    assert "    expected  1024\n" in output
+    assert "    where     fb seq 3\n" in output
+    assert "    cause     cut at 1023\n" in output
+    assert "  again     parity run --sdk tinker==0.38.0 -k chunks/limit\n" in output
+
+
+def test_known_divergences_are_counted_not_shown(show):
+    """A listed divergence is a number in the table, not a failure block."""
+    output = show()
+    assert "opposite sign" not in output
+    assert "1 known" in output
+
+
+def test_one_plain_line_per_scenario(show):
+    """Without a terminal each finished scenario is a line that says whether it held."""
+    lines = show().splitlines()
+    assert "FAIL chunks/limit  2 checks, 1 fail  0.50 s" in lines
+    assert lines[0] == "tinker 0.38.0 against tinker-0.38.0: 3 scenarios, 7 checks"
+
+
+def test_the_table_counts_by_area(show):
+    """One row per family of checks."""
+    output = show()
+    row = next(line for line in output.splitlines() if line.startswith("weights"))
+    assert row.split() == ["weights", "-", "-", "1", "1", "-", "-", "-"]
+
+
+def test_live_output_redraws_one_line_and_clears_it(show):
+    """On a terminal progress is one line that is gone before the failures are written."""
+    output = show(live=True)
+    assert "\r\x1b[K[0/3] 0 failing" in output
+    assert "FAIL chunks/limit" not in output
+    assert output.index("\r\x1b[K[3/3]") < output.index("chunks/limit  Title")
+
+
+def test_colour_is_ours_alone(show):
+    """Colours are written where asked for; the subject's own escapes stay spelled."""
+    output = show(colour=True)
+    assert "\x1b[31mfail\x1b[0m" in output
+    assert "\x1b[2J" not in output
+
+
+def test_the_exchange_is_shown_on_request(show):
+    """--trace adds the exchange of failing scenarios."""
+    assert "+0.1 ms POST" in show(trace=True)
+    assert "+0.1 ms POST" not in show()
+
+
+def test_a_scenario_that_held_only_when_run_again_is_named(show):
+    """A green table does not hide that the first run failed."""
+    note = "failed first (chunks.limits), passed when run again alone"
+    output = show(
+        events=(
+            RunStarted("tinker", "1", "c", "s", (PlannedCheck("a/b", "chunks.limits"),), 1),
+            CheckJudged("a/b", "chunks.limits", "pass"),
+            ScenarioFinished("a/b", "t", 0.1, reruns=1, note=note),
+            RunFinished(0.2),
+        )
+    )
+    assert f"note a/b: {note}" in output
+    assert "everything held" in output
+
+
+def test_an_interrupted_run_says_so(show):
+    """Checks that were never reached are counted, not listed one by one."""
+    output = show(
+        events=(
+            RunStarted("tinker", "1", "c", "s", (PlannedCheck("a/b", "chunks.limits"),), 1),
+            CheckJudged("a/b", "chunks.limits", "not_run", "interrupted"),
+            ScenarioFinished("a/b", "t", 0.0),
+            RunFinished(0.2, interrupted=True),
+        )
+    )
+    assert output.endswith("1 not-run in 0.2 s: interrupted\n")
+    assert "  again " not in output
+
+
+@given(st.text(st.characters(codec=None)))
+def test_terminal_text_cannot_move_the_cursor(text):
+    """No control character but tab and newline survives, and the rest can be written as UTF-8."""
+    safe = for_terminal(text)
+    safe.encode("utf-8")
+    assert all(character in "\t\n" or character >= " " for character in safe)
+    assert not any("\x7f" <= character <= "\x9f" for character in safe)
+
+
+def test_a_run_that_judged_nothing_says_so():
+    """Output at the very end of an empty stream is still a sentence."""
+    stream, tally = io.StringIO(), Tally()
+    report = ConsoleReport(stream, tally, live=False, colour=False)
+    finished = RunFinished(0.0, interrupted=True)
+    tally.handle(finished)
+    report.handle(finished)
+    assert stream.getvalue() == "\nnothing judged in 0.0 s: interrupted\n"
