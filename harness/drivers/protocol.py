@@ -174,7 +174,7 @@ class StepResult(Struct, omit_defaults=True):
 
 
 class RunAnswer(Struct):
-    """The results of one run, one per step that is not an await, in step order; the last, `close`, is the client's end."""
+    """The results of one run, one per step that is not an await, in step order; `close`, the client's end, is last."""
 
     steps: list[StepResult]
 
