@@ -1,7 +1,8 @@
 """A contract: the client behaviour of the official SDK at one release.
 
 Every field that is a name selects a strategy, a pure function of `harness/reference/`; the rest are numbers and
-templates. Contracts are read from `fixtures/contracts/tinker.toml`, a timeline: a baseline and its changes.
+templates. Contracts are read from `fixtures/contracts/tinker.toml`, a timeline: a baseline and its changes
+(`harness.contracts.timeline`, `docs/contracts.md`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ class Chunking(Struct, frozen=True, forbid_unknown_fields=True):
     """How data is cut into requests.
 
     `cut` and `estimate` name strategies. `max_count` is in datums, `max_bytes` in estimated bytes per request.
-    `from_client_config`: the two limits can be overridden by client/config (`fwdbwd_max_chunk_len`,
+    `from_client_config`: client/config overrides the two limits (`fwdbwd_max_chunk_len`,
     `fwdbwd_max_chunk_bytes_count`).
     """
 
@@ -29,7 +30,8 @@ class Chunking(Struct, frozen=True, forbid_unknown_fields=True):
 class Sending(Struct, frozen=True, forbid_unknown_fields=True):
     """How the chunks of a call reach the server.
 
-    `order`: `serial` (each after the previous was acknowledged) or `rest_then_first` (2..n in parallel, then 1).
+    `order`: `serial` (each after the previous was acknowledged) or `rest_then_first` (2..n in parallel, then 1; the
+    client/config flag `parallel_fwdbwd_chunks`, where the release reads it, turns this into `serial`).
     `ids`: `per_pass` (a custom call takes its backward ids after the loss) or `both_passes` (2n up front).
     `backward_cut`: `own` (cut again from the backward data) or `forward` (the forward pass's boundaries).
     `custom_call`: `blocks` (the plain call returns when the backward pass is submitted) or `returns` (at once).
@@ -45,13 +47,15 @@ class CustomLoss(Struct, frozen=True, forbid_unknown_fields=True):
     """The custom loss between the passes.
 
     `forward_inputs`: `as_given` or `targets_and_weights` (only these two, float32 zero weights where missing).
-    `leaf_shape`: `flat` or `declared` (the shape the server declared). `pairing`: `truncating` or `strict` pairing of
+    `leaf_shape`: `flat` or `declared` (the shape the server declared). `leaf_dtype`: `as_sent` (JSON integers make an
+    integer tensor, which cannot be differentiated) or `declared`. `pairing`: `truncating` or `strict` pairing of
     gradients with datums. `sparse`: `dense` or `csr_if_smaller` for 2-D native tensors. `metrics`: `update` (custom
     over server metrics) or `update_own_loss` (then loss:sum is the custom loss, surrogate_loss:sum the server's).
     """
 
     forward_inputs: str
     leaf_shape: str
+    leaf_dtype: str
     pairing: str
     sparse: str
     metrics: str
@@ -60,8 +64,8 @@ class CustomLoss(Struct, frozen=True, forbid_unknown_fields=True):
 class Failure(Struct, frozen=True, forbid_unknown_fields=True):
     """What failures leave behind.
 
-    `custom`: `usable` or `poisoned`. `empty_plain`, `empty_custom`: `empty_output`, `loss_runs` or `refused`.
-    `nonfinite`: `refused` (JSON cannot carry it; nothing is sent) or `sent`.
+    `custom`: `usable` or `poisoned`. `empty_plain`: `empty_output` or `refused`. `empty_custom`: `loss_runs` or
+    `refused`. `nonfinite`: `refused` (JSON cannot carry it; nothing is sent) or `sent`.
     """
 
     custom: str
@@ -70,43 +74,77 @@ class Failure(Struct, frozen=True, forbid_unknown_fields=True):
     nonfinite: str
 
 
+class Polling(Struct, frozen=True, forbid_unknown_fields=True):
+    """How retrieve_future answers other than a result are met.
+
+    `bad_request_retries` is how many times a 400 is asked again at once. `too_many_requests`: `fails` or `backs_off`
+    (1, 2, 4 ... 30 s). 408, 5xx and try_again are asked again at once, 410 and other statuses fail.
+    """
+
+    bad_request_retries: int
+    too_many_requests: str
+
+
 class Wire(Struct, frozen=True, forbid_unknown_fields=True):
     """How requests look.
 
     `encoding`: `json` or `protobuf` for passes. `forward_route`: `forward` or `forward_backward` (with forward_only).
-    `json_style`: `unset_omitted` (only fields that were set) or `defaults_filled`. `templates` maps a route to its
-    JSON body with `$name` placeholders (`$name?`: the key is omitted where there is no value; `$null`: null).
-    `accept` maps a request type to the Accept header of its retrieve_future. `headers` are header names, or name and
-    value pattern, that every request of the key (a route, or `*`) carries.
+    `templates` maps a route to its JSON body. In a template, `"$name"` stands for a value (null where the caller gave
+    none), `"$name?"` for a value whose key is omitted where the caller gave none, `"$null"` for null; anything else
+    stands for itself. `elements` are the templates of a `datum`, a `chunk` and a `tensor` inside JSON passes.
+    `defaults` are per route the values of placeholders the caller left out.
+    `accept` maps a request type to the Accept header of its retrieve_future. `call_headers` are sent, filled in like a
+    template, with every request made inside a public call. `headers` are required of requests: per route, or `*` for
+    every request, a header name and the pattern its whole value must match ("" for any value).
     """
 
     encoding: str
     forward_route: str
-    json_style: str
     templates: dict[str, dict[str, Any]]
+    elements: dict[str, dict[str, Any]]
+    defaults: dict[str, dict[str, Any]]
     accept: dict[str, str]
+    call_headers: dict[str, str]
     headers: dict[str, dict[str, str]]
 
 
 class Session(Struct, frozen=True, forbid_unknown_fields=True):
-    """Start and end: routes in the order the client calls them, retrieve_future included."""
+    """Start and end: routes in the order the client calls them, retrieve_future included.
+
+    `start` before the first model, `model` for each model, `end` when the client is closed. `info`: get_info() `asks`
+    the server each time or is `remembered` from the model's creation. `client_config` holds the flags the release reads
+    from client/config, with their defaults.
+    """
 
     start: tuple[str, ...]
     model: tuple[str, ...]
     end: tuple[str, ...]
+    info: str
+    client_config: dict[str, bool | int]
 
 
 class Change(Struct, frozen=True, forbid_unknown_fields=True):
-    """One entry of the timeline: since `release`, `set` (dotted keys) holds. `says` is a sentence, `source` its proof."""
+    """One entry of the timeline: from `release` on, `set` (dotted key to value) holds and the keys of `drop` are gone.
+
+    A value replaces what stood at its key, as a whole. An entry that sets and drops nothing says that the release
+    changed nothing here. `since` names the release in which it really appeared, where that one is not described.
+    `says` is a sentence, `source` its proof.
+    """
 
     release: str
     says: str
     source: str
-    set: dict[str, Any]
+    since: str = ""
+    set: dict[str, Any] = {}
+    drop: tuple[str, ...] = ()
 
 
 class Contract(Struct, frozen=True, forbid_unknown_fields=True):
-    """A point on the timeline. `id` is `tinker-<release>`."""
+    """A point on the timeline.
+
+    `id` is `tinker-<release>`. `reductions` maps the suffix of a metric's name to the strategy that combines its
+    chunks. `requires` are the capabilities (step names) a driver of this release must have.
+    """
 
     id: str
     release: str
@@ -114,6 +152,7 @@ class Contract(Struct, frozen=True, forbid_unknown_fields=True):
     sending: Sending
     custom_loss: CustomLoss
     failure: Failure
+    polling: Polling
     wire: Wire
     session: Session
     reductions: dict[str, str]
