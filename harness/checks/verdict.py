@@ -10,6 +10,7 @@ from msgspec import Struct
 from harness.contracts.model import Contract
 from harness.suite.scenario import Tolerance
 from harness.trace.model import Trace
+from mock_server.script import Script
 
 CheckOutcome = Literal["pass", "fail", "not_run"]
 Outcome = Literal["pass", "fail", "known", "fixed", "unsupported", "error", "not_run"]
@@ -31,12 +32,16 @@ class Verdict(Struct, frozen=True):
 
 
 class Case(Struct, frozen=True):
-    """Everything a check may look at."""
+    """Everything a check may look at.
+
+    `script` is what the server was told (limits in client/config, the optimizer): the same for both traces.
+    """
 
     golden: Trace
     observed: Trace
     contract: Contract
     tolerance: Tolerance
+    script: Script = Script()
 
 
 class Check(Struct, frozen=True):

@@ -20,8 +20,9 @@ class Request:
 
     `route` and `encoding` as recorded; `effect` is `forward`, `forward_backward`, `optim_step`, `save_weights`,
     `load_weights`, `save_weights_for_sampler`, `get_info`, `create_model`, or the route itself. `body` has ids
-    replaced by aliases, seq_id and bulk data removed. `arrival` is the rank of first arrival among the trace's
-    requests, `sent_after` the number of them already answered when it arrived. `model` is an alias or "".
+    replaced by aliases, seq_id and bulk data removed. `arrival` is the rank of first arrival among all requests of the
+    trace. `sent_after` is how many requests that take turns with this one (of the same model, with a seq_id; or control
+    requests) were already answered when it arrived. `model` is an alias or "".
     `call` (a step id) and `phase` (`forward`, `backward`, "") are known for golden traces only, else "".
     `outputs` and `metrics` are what the operation's result carried, when it took effect.
     """

@@ -1,0 +1,26 @@
+"""Holes that stopped the server: operations held because an id before them never came."""
+
+from __future__ import annotations
+
+from harness.checks.outcome import count, failed, listed, nothing, passed
+from harness.checks.verdict import Case, Check, Verdict
+
+
+def none(case: Case) -> Verdict:
+    """Judge that the server declared no gap."""
+    gaps = case.observed.gaps
+    if gaps:
+        gap = gaps[0]
+        return failed(
+            f"{count(len(gap.held), 'operation')} waited for ids that never came",
+            expected="every id up to the highest",
+            observed=f"missing {listed(gap.missing)}; held {listed(gap.held)}",
+            where=f"{gap.model_id}, seq {gap.missing[0]}" if gap.missing else gap.model_id,
+            cause="a seq_id was skipped, or its request never sent",
+        )
+    if not case.observed.requests:
+        return nothing("no operation was seen")
+    return passed("no operation waited for an id that never came")
+
+
+CHECKS = (Check("gaps.none", "No operation waits for a seq_id that never comes.", none),)

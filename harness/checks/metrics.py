@@ -1,0 +1,94 @@
+"""Metrics of results: which there are, and their values after reduction over chunks and merging."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from harness.checks.columns import spelled
+from harness.checks.diagnosis import why_keys, why_metric
+from harness.checks.numbers import compare
+from harness.checks.outcome import count, failed, listed, nothing, passed
+from harness.checks.steps import both, result_group
+from harness.checks.verdict import Case, Check, Verdict
+
+_SPELLED = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf"), "-0.0": -0.0}
+
+
+def names(case: Case) -> Verdict:
+    """Judge the names."""
+    looked = 0
+    for step, golden, seen in _results(case):
+        looked += 1
+        if golden.keys() != seen.keys():
+            return failed(
+                f"{step} has other metrics",
+                expected=listed(sorted(golden)) or "none",
+                observed=listed(sorted(seen)) or "none",
+                where=step,
+                cause=why_keys(set(golden), set(seen)),
+            )
+    if not looked:
+        return nothing(_reason(case))
+    return passed(f"metrics of {count(looked, 'result')} named as in golden")
+
+
+def values(case: Case) -> Verdict:
+    """Judge the values of metrics that both have."""
+    looked = 0
+    for step, golden, seen in _results(case):
+        for name in sorted(golden.keys() & seen.keys()):
+            looked += 1
+            left, right = _number(golden[name]), _number(seen[name])
+            if isinstance(left, str) or isinstance(right, str) or left is None or right is None:
+                if left != right:
+                    return failed(f"{name} differs", expected=repr(left), observed=repr(right), where=f"{step}, {name}")
+                continue
+            found = compare(np.array([left]), np.array([right]), rtol=case.tolerance.rtol, atol=case.tolerance.atol)
+            if found:
+                return failed(
+                    f"{name}: {found}",
+                    expected=spelled(left),
+                    observed=spelled(right),
+                    where=f"{step}, {name}",
+                    cause=_why(case, step, name, left, right),
+                )
+    if not looked:
+        return nothing(_reason(case))
+    return passed(f"{count(looked, 'metric')} as golden")
+
+
+def _results(case: Case) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+    for golden, seen in both(case):
+        if golden.metrics is not None and golden.status == seen.status == "ok":
+            yield golden.step, golden.metrics, seen.metrics or {}
+
+
+def _number(value: Any) -> float | str | None:
+    if isinstance(value, str):
+        return _SPELLED.get(value, value)
+    return None if value is None else value if isinstance(value, int) else float(value)
+
+
+def _why(case: Case, step: str, name: str, golden: float, seen: float) -> str:
+    if golden and seen == -golden:
+        return "opposite sign"
+    group = result_group(case, step)
+    if group is None:
+        return ""
+    chunks = [(request.metrics, len(request.outputs)) for request in group.observed]
+    return why_metric(seen, name, chunks, rtol=case.tolerance.rtol, atol=case.tolerance.atol)
+
+
+def _reason(case: Case) -> str:
+    if not any(step.metrics is not None for step in case.golden.steps):
+        return "no result of golden has metrics"
+    return "no result with metrics was seen"
+
+
+CHECKS = (
+    Check("metrics.names", "Results have golden's metrics: none dropped, none added.", names),
+    Check("metrics.values", "Metrics have golden's values, after reduction over chunks and merging.", values),
+)

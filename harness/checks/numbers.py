@@ -1,0 +1,126 @@
+"""One vectorised comparison of numbers, by dtype.
+
+Numbers agree when |expected - observed| <= atol + rtol |expected|; integers agree when they are equal. NaN equals
+NaN, an infinity equals only itself, and -0.0 equals 0.0: a sign of zero has no effect on training and does not
+survive a sparse encoding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """Where two arrays of equal length disagree most.
+
+    `index` is the flat index of the worst element, `first` that of the first one that disagrees; `absolute` is
+    |expected - observed| at the worst (NaN where a NaN or an infinity is on one side only), `ulps` the distance in
+    units in the last place of the narrower floating dtype (None for integers and where it has no meaning), `count` how
+    many of `total` disagree.
+    """
+
+    index: int
+    first: int
+    expected: float | int
+    observed: float | int
+    absolute: float
+    ulps: int | None
+    count: int
+    total: int
+
+    def __str__(self) -> str:
+        distance = f"off by {self.absolute:.9g}" if np.isfinite(self.absolute) else "not comparable"
+        ulps = "" if self.ulps is None else f", {self.ulps} ulp"
+        return f"{self.count} of {self.total} differ; worst {distance}{ulps}"
+
+
+def compare(expected: Numbers, observed: Numbers, *, rtol: float, atol: float) -> Mismatch | None:
+    """Return where two arrays disagree, or None. Both are compared flat, in row-major order.
+
+    Two integer (or boolean) arrays compare exactly, everything else in float64 with the tolerance. Raises ValueError
+    when the numbers of elements differ: a size is somebody else's judgement.
+    """
+    left = expected.reshape(-1)
+    right = observed.reshape(-1)
+    if left.size != right.size:
+        raise ValueError(f"cannot compare {left.size} elements with {right.size}")
+    bad = differing(left, right, rtol=rtol, atol=atol)
+    number = int(np.count_nonzero(bad))
+    if not number:
+        return None
+    places = np.flatnonzero(bad)
+    a, b = left[places], right[places]
+    if _exact(left, right):
+        distance = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    else:
+        with np.errstate(invalid="ignore", over="ignore"):
+            distance = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    # A NaN or an infinity against a number is worse than any distance.
+    worst = int(np.argmax(np.where(np.isfinite(distance), distance, np.inf)))
+    return Mismatch(
+        index=int(places[worst]),
+        first=int(places[0]),
+        expected=a[worst].item(),
+        observed=b[worst].item(),
+        absolute=float(distance[worst]) if np.isfinite(distance[worst]) else float("nan"),
+        ulps=_ulps(a[worst], b[worst]),
+        count=number,
+        total=int(left.size),
+    )
+
+
+def differing(expected: Numbers, observed: Numbers, *, rtol: float, atol: float) -> npt.NDArray[np.bool_]:
+    """Return, per element of two equally long flat arrays, whether they disagree."""
+    if _exact(expected, observed):
+        return np.asarray(expected != observed)
+    a = expected.astype(np.float64, copy=False)
+    b = observed.astype(np.float64, copy=False)
+    with np.errstate(invalid="ignore", over="ignore"):
+        bound = np.abs(a)
+        bound *= rtol
+        bound += atol
+        difference = np.subtract(a, b)
+        np.abs(difference, out=difference)
+        close = difference <= bound
+    # Only where it says nothing (NaN) or too much (an infinite bound) is a second look needed.
+    if not np.isfinite(bound).all() or not close.all():
+        finite = np.isfinite(a)
+        close &= finite
+        close |= a == b
+        close |= np.isnan(a) & np.isnan(b)
+    return ~close
+
+
+def all_close(expected: Numbers, observed: Numbers, *, rtol: float, atol: float) -> bool:
+    """Return whether two arrays have the same number of elements and none disagrees."""
+    left, right = expected.reshape(-1), observed.reshape(-1)
+    return left.size == right.size and not differing(left, right, rtol=rtol, atol=atol).any()
+
+
+def _exact(left: Numbers, right: Numbers) -> bool:
+    return left.dtype.kind in "iub" and right.dtype.kind in "iub"
+
+
+def _ulps(expected: Any, observed: Any) -> int | None:
+    kinds = {np.asarray(expected).dtype.kind, np.asarray(observed).dtype.kind}
+    if kinds != {"f"} or not (np.isfinite(expected) and np.isfinite(observed)):
+        return None
+    wide = min(np.asarray(expected).dtype.itemsize, np.asarray(observed).dtype.itemsize) >= 8
+    return abs(_rank(float(expected), wide=wide) - _rank(float(observed), wide=wide))
+
+
+def _rank(value: float, *, wide: bool) -> int:
+    """Return the place of a float among all floats of its width, so that neighbours differ by one."""
+    if wide:
+        bits, size = int(np.float64(value).view(np.int64)), 63
+    else:
+        with np.errstate(over="ignore"):
+            bits, size = int(np.float32(value).view(np.int32)), 31
+    return bits if bits >= 0 else -(bits + (1 << size))
