@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from harness.checks import chunks, error, forward, gaps, loss, metrics, order, result, session, training, weights, wire
-from harness.checks.verdict import Case, Verdict
+from harness.checks.verdict import Case, Check, Verdict
 from harness.errors import ParityError
 
 _FAMILIES = (session, wire, chunks, order, gaps, forward, weights, metrics, loss, result, error, training)
