@@ -1,1 +1,117 @@
-"""Placeholder."""
+"""The command line: thin commands over the engine. It decides nothing; it parses, calls and prints.
+
+`parity --help` must answer at once, so that nothing here imports torch, numpy or the server at the top of a module:
+each command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec
+
+import click
+
+from harness.errors import ParityError
+
+P = ParamSpec("P")
+
+_COMMANDS = {
+    "run": "harness.cli.run",
+    "list": "harness.cli.look",
+    "show": "harness.cli.look",
+    "serve": "harness.cli.serve",
+    "golden": "harness.cli.golden",
+    "certify": "harness.cli.golden",
+    "selftest": "harness.cli.selftest",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports the module of a command when the command, or the list of commands, is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names in the order a newcomer needs them."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Return the command called `cmd_name`, or None."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(import_module(_COMMANDS[cmd_name]), f"{cmd_name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; show what the user can mend as code, message and hint, with status 2."""
+        try:
+            return super().invoke(ctx)
+        except ParityError as error:
+            fail(error)
+        except KeyboardInterrupt:
+            # Before a run has begun; afterwards the run itself takes the signal and still writes its reports.
+            click.echo("interrupted", err=True)
+            raise SystemExit(2) from None
+
+
+def fail(error: ParityError) -> NoReturn:
+    """Print `error` to stderr and exit with its status."""
+    from harness.reports.text import for_terminal
+
+    click.echo(for_terminal(f"error [{error.code}] {error.message}"), err=True)
+    click.echo(for_terminal(f"hint  {error.hint}"), err=True)
+    raise SystemExit(error.exit_status)
+
+
+class Settings:
+    """What the options of the whole command line say."""
+
+    def __init__(self, root: Path | None) -> None:
+        self.root = root
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Pass the command line's `Settings` to a command as its first argument."""
+
+    @click.pass_context
+    @wraps(command)
+    def wrapped(ctx: click.Context, /, **options: Any) -> None:
+        settings = ctx.find_object(Settings)
+        assert settings is not None
+        command(settings, **options)
+
+    return wrapped
+
+
+def _version() -> str:
+    try:
+        return metadata.version("parity")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"parity {_version()}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder that holds fixtures/ and golden/. Default: what was installed with parity.",
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
+)
+@click.pass_context
+def main(ctx: click.Context, root: Path | None) -> None:
+    """Check what an SDK of the Tinker training API sends, against golden traces of the official one.
+
+    Exit status: 0 everything held, 1 something diverged, 2 it could not be run (bad options, no such SDK or
+    scenario, corrupted golden files, interrupted).
+    """
+    ctx.obj = Settings(root)

@@ -41,7 +41,7 @@ def test_is_valid_against_the_published_schema(report):
 
 
 def test_the_published_schema_is_current():
-    """docs/schema/report.schema.json equals what the code generates; `make schemas` rewrites it."""
+    """docs/schema/report.schema.json equals what the code generates."""
     assert json.loads(SCHEMA.read_text(encoding="utf-8")) == published_schema()
 
 

@@ -1,0 +1,29 @@
+"""`parity list` and `parity show`: what would be run, without running it."""
+
+from __future__ import annotations
+
+import click
+
+from harness.cli import Settings, with_settings
+
+
+@click.command("list")
+@click.option("-k", "expression", metavar="EXPRESSION", help="List what matches, as with `parity run`.")
+@with_settings
+def list_command(settings: Settings, *, expression: str | None) -> None:
+    """List the scenarios and their checks."""
+    from harness.engine.describe import listing
+    from harness.locations import locate
+
+    click.echo(listing(locate(settings.root), expression=expression))
+
+
+@click.command("show")
+@click.argument("scenario")
+@with_settings
+def show_command(settings: Settings, *, scenario: str) -> None:
+    """Show one SCENARIO: what the client is asked, what is judged, and the golden requests at each release."""
+    from harness.engine.describe import description
+    from harness.locations import locate
+
+    click.echo(description(locate(settings.root), scenario))

@@ -1,0 +1,180 @@
+"""From what a user asks for to a plan. Whatever is wrong with it is found here, before anything is started."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.checks.registry import CHECKS
+from harness.contracts.model import Contract
+from harness.contracts.timeline import Timeline, load_timeline
+from harness.drivers.registry import resolve
+from harness.engine.events import PlannedCheck
+from harness.engine.plan import Plan, PlannedScenario
+from harness.engine.selection import select
+from harness.engine.vectors import load_vectors
+from harness.errors import ParityError
+from harness.golden.store import GoldenStore
+from harness.ledger import read_ledger
+from harness.locations import Locations
+from harness.suite.loader import Suite, load_suite
+
+REFERENCE = "reference"
+
+
+def open_suite(locations: Locations) -> Suite:
+    """Return the suite, every check that its scenarios name known to exist.
+
+    Raises ParityError `check-unknown`, and what `load_suite` raises for malformed files.
+    """
+    suite = load_suite(locations.fixtures)
+    for scenario in suite.scenarios.values():
+        for check in scenario.judge.checks:
+            if check not in CHECKS:
+                raise ParityError(
+                    "check-unknown",
+                    f"scenario {scenario.id} names the check {check!r}, which does not exist",
+                    hint="`parity list` shows the checks that others use; docs/checks.md has them all",
+                )
+    return suite
+
+
+def choose(suite: Suite, expression: str | None) -> dict[str, tuple[str, ...]]:
+    """Return the selected checks by scenario id; see `harness.engine.selection.select`."""
+    chosen: dict[str, list[str]] = {}
+    selected: Sequence[PlannedCheck] = select(
+        {scenario.id: scenario.judge.checks for scenario in suite.scenarios.values()}, expression
+    )
+    for planned in selected:
+        chosen.setdefault(planned.scenario, []).append(planned.check)
+    return {scenario: tuple(checks) for scenario, checks in chosen.items()}
+
+
+def own_contract(timeline: Timeline, sdk: str) -> Contract | None:
+    """Return the contract that `sdk` (`tinker==0.38.0`) picks by its version; None for an SDK that claims none.
+
+    The reference is every contract at once; on its own it is the newest.
+
+    Raises ParityError `contract-undescribed`.
+    """
+    name, _, version = sdk.partition("==")
+    if name == REFERENCE:
+        return timeline.contract_for_version(timeline.described[-1])
+    if name == "tinker" and version:
+        return timeline.contract_for_version(version)
+    return None
+
+
+def plan_scenarios(
+    suite: Suite,
+    chosen: Mapping[str, Sequence[str]],
+    *,
+    store: GoldenStore,
+    contract: Contract,
+    described: Sequence[str],
+    timeout: float | None,
+) -> tuple[PlannedScenario, ...]:
+    """Return the chosen scenarios with their golden traces.
+
+    Raises ParityError `golden-missing`, `golden-stale` (the stimulus has changed since) and what the store raises for
+    damaged files.
+    """
+    planned = []
+    for scenario_id, checks in chosen.items():
+        scenario = suite.scenarios[scenario_id]
+        stimulus = suite.digest(scenario)
+        golden = store.load(scenario_id, contract.release, tuple(described))
+        if golden.stimulus != stimulus:
+            raise ParityError(
+                "golden-stale",
+                f"the golden trace of {scenario_id} at {contract.id} was made from another stimulus",
+                hint="`parity golden emit` makes it again; review what changes",
+            )
+        planned.append(
+            PlannedScenario(
+                scenario=scenario,
+                stimulus=stimulus,
+                checks=tuple(checks),
+                golden=golden,
+                timeout=timeout or scenario.timeout,
+            )
+        )
+    return tuple(planned)
+
+
+def suite_digest(scenarios: Sequence[PlannedScenario]) -> str:
+    """Return one SHA-256 over the ids and stimuli of `scenarios`, whatever their order."""
+    lines = sorted(f"{planned.scenario.id} {planned.stimulus}\n" for planned in scenarios)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def prepare(
+    locations: Locations,
+    *,
+    sdk: str,
+    sdk_path: Path | None = None,
+    contract: str | None = None,
+    expression: str | None = None,
+    jobs: int = 2,
+    timeout: float | None = None,
+    keep_exchange: bool = False,
+) -> Plan:
+    """Return the plan of a run.
+
+    Cheap findings come first: the environment of the SDK, which may have to be fetched, is resolved last.
+
+    Raises ParityError for whatever keeps the run from being meaningful: a malformed scenario or ledger, an empty
+    selection, an undescribed contract, a missing, stale or damaged golden trace, an unknown or unavailable SDK.
+    """
+    timeline = load_timeline(locations.timeline)
+    suite = open_suite(locations)
+    chosen = choose(suite, expression)
+    # A named contract needs no described subject: that is how an undescribed release is judged by a described one.
+    own: Contract | None = None
+    if contract is None or sdk.partition("==")[2] in timeline.described:
+        own = own_contract(timeline, sdk)
+    point = timeline.point(contract) if contract is not None else own
+    if point is None:
+        # Let the registry say what is wrong with the name first; a known SDK without a contract needs one named.
+        resolve(sdk, sdk_path=sdk_path, contract=None)
+        raise ParityError(
+            "contract-unnamed",
+            f"{sdk} picks no contract by its version",
+            hint=f"name one, for example --contract tinker-{timeline.described[-1]}",
+        )
+    scenarios = plan_scenarios(
+        suite,
+        chosen,
+        store=GoldenStore(locations.golden),
+        contract=point,
+        described=timeline.described,
+        timeout=timeout,
+    )
+    name, _, version = sdk.partition("==")
+    ledger = read_ledger(
+        locations.ledger(name),
+        version=version,
+        contract=point.id,
+        own_contract=own is not None and own.id == point.id,
+        scenarios={scenario.id: scenario.judge.checks for scenario in suite.scenarios.values()},
+        contracts=tuple(f"tinker-{release}" for release in timeline.described),
+    )
+    vectors = load_vectors(locations.operation_vectors)
+    arguments = ["--sdk", sdk]
+    if sdk_path is not None:
+        arguments += ["--sdk-path", str(sdk_path)]
+    if contract is not None:
+        arguments += ["--contract", contract]
+    return Plan(
+        spec=resolve(sdk, sdk_path=sdk_path, contract=point.id),
+        contract=point,
+        scenarios=scenarios,
+        losses=suite.losses,
+        suite=suite_digest(scenarios),
+        ledger=ledger,
+        vectors=vectors,
+        jobs=jobs,
+        keep_exchange=keep_exchange,
+        arguments=tuple(arguments),
+    )
