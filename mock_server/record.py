@@ -131,7 +131,10 @@ class OptimizerState:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What no era allows: `undecodable-body`, `unknown-path`, `seq-reused`. `request` is an exchange ordinal."""
+    """What no era allows: `undecodable-body`, `unknown-path`, `seq-reused`. `request` is an exchange ordinal.
+
+    `server-defect` is not about the client: the mock server itself failed, and the run proves nothing.
+    """
 
     code: str
     message: str
@@ -162,3 +165,4 @@ class Record:
     violations: tuple[Violation, ...] = ()
     gaps: tuple[Gap, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    unfinished: tuple[str, ...] = ()

@@ -1,0 +1,183 @@
+"""JSON: the data of a forward pass to arrays, results to bytes."""
+
+from __future__ import annotations
+
+import array
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from mock_server.record import AnyArray, Batch, Datum, Tensor
+from mock_server.wire.errors import WireError
+from mock_server.wire.forms import FormSet
+
+_CODES = {"float32": "f", "int64": "q"}
+_DTYPES: Mapping[str, Any] = {"float32": np.float32, "int64": np.int64}
+_KINDS = {type(None): "null", bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
+_NO_TOKENS = np.zeros(0, dtype=np.int64)
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """Parse a JSON object. Raises WireError for anything else."""
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise WireError(f"the body is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise WireError(f"the body is a JSON {_kind(value)}, expected an object")
+    return value
+
+
+def decode_batch(data: Any, prefix: str) -> tuple[Batch, tuple[str, ...], str | None]:
+    """Read the `data` list of a forward pass.
+
+    Returns the batch, the paths of unknown keys, and what cannot be computed about it (an image chunk), if anything.
+    Raises WireError when a part is missing or of the wrong type.
+    """
+    if not isinstance(data, list):
+        raise WireError(f"{prefix}data is a JSON {_kind(data)}, expected an array")
+    forms = FormSet()
+    problem: str | None = None
+    datums: list[Datum] = []
+    for index, raw in enumerate(data):
+        where = f"{prefix}data[{index}]"
+        fields = _object(raw, where)
+        forms.see("datum", fields)
+        tokens, other = _tokens(fields.get("model_input"), f"{where}.model_input", forms)
+        if other is not None and problem is None:
+            problem = f"datum {index} has a chunk of type {other}; this model reads encoded_text only"
+        inputs = _object(fields.get("loss_fn_inputs"), f"{where}.loss_fn_inputs")
+        datums.append(
+            Datum(tokens, {key: _tensor(v, f"{where}.loss_fn_inputs.{key}", forms) for key, v in inputs.items()})
+        )
+    return Batch(tuple(datums), forms.finish()), tuple(forms.unknown(prefix)), problem
+
+
+def encode(value: Any) -> bytes:
+    """Encode a small answer. Python's spelling where a number is not finite, as the official client reads it."""
+    if _finite(value):
+        return msgspec.json.encode(value)
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def encode_output(
+    outputs: Sequence[Mapping[str, Tensor]],
+    metrics: Mapping[str, float],
+    *,
+    output_type: str,
+    integers: bool,
+) -> bytes:
+    """Encode a forward_backward result.
+
+    Float32 values are written as the shortest decimal of the same float64, so that they read back exactly, and with
+    a decimal point or exponent unless `integers` asks for `-1` instead of `-1.0`.
+    """
+    finite = all(bool(np.isfinite(t.values).all()) for o in outputs for t in o.values())
+    body = {
+        "loss_fn_output_type": output_type,
+        "loss_fn_outputs": [{key: _tensor_json(t, integers) for key, t in output.items()} for output in outputs],
+        "metrics": dict(metrics),
+        "type": "forward_backward",
+    }
+    if finite and _finite(body["metrics"]):
+        return msgspec.json.encode(body)
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
+def _tensor_json(tensor: Tensor, integers: bool) -> dict[str, Any]:
+    data = tensor.values.tolist()
+    if integers:
+        data = [int(x) if isinstance(x, float) and x.is_integer() else x for x in data]
+    body: dict[str, Any] = {"data": data, "dtype": tensor.dtype}
+    if tensor.shape is not None:
+        body["shape"] = list(tensor.shape)
+    return body
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return bool(np.isfinite(value))
+    if isinstance(value, Mapping):
+        return all(_finite(v) for v in value.values())
+    if isinstance(value, (list, tuple)):
+        return all(_finite(v) for v in value)
+    return True
+
+
+def _tokens(raw: Any, where: str, forms: FormSet) -> tuple[AnyArray, str | None]:
+    """Return the input tokens of all text chunks, and the type of the first chunk that is not text."""
+    fields = _object(raw, where)
+    forms.see("model_input", fields)
+    chunks = fields.get("chunks")
+    if not isinstance(chunks, list):
+        raise WireError(f"{where}.chunks is a JSON {_kind(chunks)}, expected an array")
+    parts: list[AnyArray] = []
+    other: str | None = None
+    for index, chunk in enumerate(chunks):
+        keys = _object(chunk, f"{where}.chunks[{index}]")
+        forms.see("chunk", keys)
+        kind = keys.get("type", "encoded_text")
+        if kind == "encoded_text":
+            parts.append(numbers(keys.get("tokens"), "int64", f"{where}.chunks[{index}].tokens"))
+        elif other is None:
+            other = str(kind)
+    if len(parts) == 1:
+        return parts[0], other
+    return (np.concatenate(parts) if parts else _NO_TOKENS), other
+
+
+def _tensor(raw: Any, where: str, forms: FormSet) -> Tensor:
+    fields = _object(raw, where)
+    forms.see("tensor", fields)
+    dtype = fields.get("dtype")
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise WireError(f"{where}.dtype is {dtype!r}, expected one of {sorted(_DTYPES)}")
+    shape = _shape(fields.get("shape"), where)
+    values = numbers(fields.get("data"), dtype, f"{where}.data")
+    crow, col = fields.get("sparse_crow_indices"), fields.get("sparse_col_indices")
+    if crow is None and col is None:
+        return Tensor(dtype, shape, values)
+    return Tensor(
+        dtype,
+        shape,
+        values,
+        "csr",
+        numbers(crow, "int64", f"{where}.sparse_crow_indices"),
+        numbers(col, "int64", f"{where}.sparse_col_indices"),
+    )
+
+
+def _shape(raw: Any, where: str) -> tuple[int, ...] | None:
+    if raw is None:
+        return None
+    if not isinstance(raw, list) or not all(type(n) is int and n >= 0 for n in raw):
+        raise WireError(f"{where}.shape is {raw!r}, expected an array of non-negative integers")
+    return tuple(raw)
+
+
+def numbers(raw: Any, dtype: str, where: str) -> AnyArray:
+    """Turn a JSON array of numbers into a flat array of `dtype`, `float32` or `int64`.
+
+    Raises WireError for anything that is not a number, and for an int64 that is not integral or does not fit.
+    """
+    if not isinstance(raw, list):
+        raise WireError(f"{where} is a JSON {_kind(raw)}, expected an array of numbers")
+    try:
+        return np.frombuffer(array.array(_CODES[dtype], raw), dtype=_DTYPES[dtype])
+    except (TypeError, OverflowError) as error:
+        if dtype == "int64" and all(isinstance(x, float) and x.is_integer() and abs(x) < 2**53 for x in raw):
+            return np.asarray(raw, dtype=np.int64)
+        raise WireError(f"{where} does not hold {dtype} numbers: {error}") from error
+
+
+def _object(raw: Any, where: str) -> dict[str, Any]:
+    if not isinstance(raw, dict):
+        raise WireError(f"{where} is a JSON {_kind(raw)}, expected an object")
+    return raw
+
+
+def _kind(value: Any) -> str:
+    return _KINDS.get(type(value), "object")
