@@ -48,7 +48,7 @@ def ten_per_element(datum: Datum) -> int:
     return 10 * (int(datum.tokens.size) + sum(int(t.values.size) for t in datum.inputs.values()))
 
 
-def proto_bytes(datum: Datum) -> int:
+def protobuf_bytes(datum: Datum) -> int:
     """Count four bytes for a token, a tensor's own bytes, and eight for each CSR index (from 0.25.0)."""
     return 4 * int(datum.tokens.size) + sum(_tensor_bytes(t) for t in datum.inputs.values())
 
@@ -62,13 +62,13 @@ def _tensor_bytes(tensor: Tensor) -> int:
 
 ESTIMATES: Mapping[str, Callable[[Datum], int]] = {
     "ten_per_element": ten_per_element,
-    "proto_bytes": proto_bytes,
+    "protobuf_bytes": protobuf_bytes,
 }
 """By the name the contract gives to `chunking.estimate`."""
 
 _OTHER_WAYS: Mapping[str, Callable[[Datum], int]] = {
     "10 bytes for each token and number": ten_per_element,
-    "4 bytes for a token, a tensor's own bytes": proto_bytes,
+    "4 bytes for a token, a tensor's own bytes": protobuf_bytes,
     "1 for each token and number": lambda datum: ten_per_element(datum) // 10,
     "4 bytes for each token and number": lambda datum: ten_per_element(datum) * 4 // 10,
     "8 bytes for each token and number": lambda datum: ten_per_element(datum) * 8 // 10,

@@ -150,6 +150,9 @@ def phases(case: Case) -> Verdict:
 def arrival(case: Case) -> Verdict:
     """Judge when requests are sent, as far as the contract fixes it."""
     aligned = align(case)
+    order = case.contract.sending.order
+    if case.script.client_config.get("parallel_fwdbwd_chunks") is False:
+        order = "serial"
     looked = 0
     for model, entries in sorted(_by_model(case.observed).items()):
         requests = [request for _, _, request in entries]
@@ -158,7 +161,7 @@ def arrival(case: Case) -> Verdict:
         looked += len(requests)
         earlier = 0
         for members, name in _turns(aligned, requests):
-            verdict = _turn(members, name, model, rank, earlier, case.contract.sending.order)
+            verdict = _turn(members, name, model, rank, earlier, order)
             if verdict is not None:
                 return verdict
             earlier += len(members)
