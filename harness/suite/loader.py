@@ -1,0 +1,119 @@
+"""Reads the scenarios and losses below a folder, strictly."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from harness.errors import ParityError
+from harness.suite import canonical
+from harness.suite.losses.validate import validate
+from harness.suite.rules import capabilities, check_scenario, losses_used
+from harness.suite.scenario import Loss, Scenario
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Scenarios by id and losses by name, both in order; every scenario is valid together with its losses."""
+
+    scenarios: dict[str, Scenario]
+    losses: dict[str, Loss]
+    _digests: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def digest(self, scenario: Scenario) -> str:
+        """Return the SHA-256 (hexadecimal) over the stimulus and the contents of the losses it names.
+
+        Title, reason, checks, tolerance and timeout are not part of it, nor are a loss's `about` and the order of
+        keys.
+        """
+        known = self._digests.get(scenario.id)
+        if known is None or self.scenarios.get(scenario.id) is not scenario:
+            losses = {name: msgspec.structs.replace(self.losses[name], about="") for name in losses_used(scenario)}
+            known = canonical.digest({"stimulus": scenario.stimulus, "losses": losses})
+            if self.scenarios.get(scenario.id) is scenario:
+                self._digests[scenario.id] = known
+        return known
+
+
+def load_suite(root: Path) -> Suite:
+    """Read `fixtures/scenarios/**/*.toml` and `fixtures/losses/*.json` below `root`.
+
+    Raises ParityError: `scenario-malformed` (not TOML, or not of the schema: names file, key and what was expected),
+    `scenario-id-mismatch`, `loss-malformed`, and what `harness.suite.rules` raises about a scenario's content.
+    """
+    fixtures = root / "fixtures"
+    losses = {path.stem: load_loss(path) for path in sorted((fixtures / "losses").glob("*.json"))}
+    scenarios: dict[str, Scenario] = {}
+    folder = fixtures / "scenarios"
+    for path in sorted(folder.rglob("*.toml")):
+        scenario = load_scenario(path, losses)
+        expected = path.relative_to(folder).with_suffix("").as_posix()
+        if scenario.id != expected:
+            raise ParityError(
+                "scenario-id-mismatch",
+                f"{path}: the id is {scenario.id!r}",
+                hint=f"the id of this file is its path, {expected!r}",
+            )
+        scenarios[scenario.id] = scenario
+    return Suite(dict(sorted(scenarios.items())), losses)
+
+
+def load_scenario(path: Path, losses: Mapping[str, Loss]) -> Scenario:
+    """Read one scenario and check it against the losses there are. Raises ParityError as `load_suite` does."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ParityError("scenario-malformed", f"{path}: not TOML: {error}", hint="correct the file") from error
+    scenario = _convert(content, Scenario, path, code="scenario-malformed", schema="scenario.schema.json")
+    check_scenario(scenario, losses, place=str(path))
+    return scenario
+
+
+def load_loss(path: Path) -> Loss:
+    """Read and validate one loss. Raises ParityError `loss-malformed`."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (json.JSONDecodeError, UnicodeDecodeError, _NotPlainError) as error:
+        raise ParityError("loss-malformed", f"{path}: not JSON: {error}", hint="correct the file") from error
+    loss = _convert(content, Loss, path, code="loss-malformed", schema="loss.schema.json")
+    validate(loss, place=str(path))
+    return loss
+
+
+def required_capabilities(scenario: Scenario) -> frozenset[str]:
+    """Return the capabilities a driver needs: the operations used, by their `do`, and `concurrent` if a step is."""
+    return capabilities(scenario)
+
+
+class _NotPlainError(Exception):
+    """JSON that readers take differently."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _NotPlainError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is given twice")
+    return result
+
+
+def _no_constant(name: str) -> Any:
+    raise _NotPlainError(f"{name} is not a JSON number")
+
+
+def _convert(content: Any, kind: type[_T], path: Path, *, code: str, schema: str) -> _T:
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        # msgspec says "Expected `int`, got `str` - at `$.stimulus.steps[0].id`".
+        what, _, where = str(error).partition(" - at ")
+        place = where.strip("`").removeprefix("$").removeprefix(".") or "top level"
+        raise ParityError(code, f"{path}: {place}: {what}", hint=f"docs/schema/{schema} is the schema") from error

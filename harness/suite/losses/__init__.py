@@ -1,0 +1,8 @@
+"""Losses as data: the operations, the static check, an independent float64 evaluation, the operation vectors."""
+
+from __future__ import annotations
+
+from harness.suite.losses.operations import OPERATIONS, Operation
+from harness.suite.losses.validate import Shape, validate
+
+__all__ = ["OPERATIONS", "Operation", "Shape", "validate"]
