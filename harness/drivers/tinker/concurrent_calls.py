@@ -1,0 +1,50 @@
+"""Calls in the style of a user's asyncio program: several are started as tasks before any is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import cache
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class ConcurrentCall:
+    """A call that runs as a task of the user's event loop, which is the driver's and not the SDK's."""
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+
+    def result(self) -> Any:
+        """Wait for the call, and then for the future it returned."""
+        return _in_loop(self._await())
+
+    async def _await(self) -> Any:
+        return await (await self._task)
+
+
+def start_concurrently(method: Callable[..., Coroutine[Any, Any, Awaitable[Any]]], *arguments: Any) -> ConcurrentCall:
+    """Start `method` as a task and let it run until it first waits; raise what it raised by then."""
+
+    async def start() -> asyncio.Task[Any]:
+        task = asyncio.ensure_future(method(*arguments))
+        # The task was scheduled before this coroutine goes on: after one turn its first synchronous part has run.
+        await asyncio.sleep(0)
+        if task.done():
+            task.result()
+        return task
+
+    return ConcurrentCall(_in_loop(start()))
+
+
+def _in_loop(waiting: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run_coroutine_threadsafe(waiting, _loop()).result()
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="parity-user-loop", daemon=True).start()
+    return loop

@@ -1,0 +1,199 @@
+"""Runs the steps of one scenario on the SDK, as a user's script would."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import convert, stacks
+from .callback import LossCallback
+from .concurrent_calls import start_concurrently
+from .error_kinds import kind_of
+
+CLOSE = "close"
+Result = dict[str, Any]
+
+
+class NotPossible(Exception):  # noqa: N818 - it is no error of the SDK: the step is skipped
+    """A step cannot be tried, because a step it builds on has not given what it needs."""
+
+
+class _Call:
+    """One step that was submitted: what to wait for, and what was noted on the way."""
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+        self.result: Result = {"step": step, "status": "skipped"}
+        self.waiting: Any = None
+        self.callback: LossCallback | None = None
+        self.data: list[Any] | None = None
+        self.data_before = ""
+
+
+class ScenarioRun:
+    """The steps of one `run` command, executed on a thread of their own and given up at the timeout."""
+
+    def __init__(self, sdk: Any, command: Mapping[str, Any]) -> None:
+        self._sdk = sdk
+        self._command = command
+        self._service: Any = None
+        self._models: dict[str, Any] = {}
+        self._data: dict[str, list[Any]] = {}
+        submits = [step["id"] for step in command["steps"] if step["do"] != "await"]
+        self._calls = {step: _Call(step) for step in [*submits, CLOSE]}
+        self._paths: dict[str, str] = {}
+        self._open: tuple[_Call, str] | None = None
+        self._given_up = False
+        self._lock = threading.Lock()
+        self._failed: Exception | None = None
+
+    def execute(self) -> list[Result]:
+        """Run the steps for at most the command's timeout; return one result per submitted step, and `close`.
+
+        Raises what failed in the driver itself.
+        """
+        thread = threading.Thread(target=self._work, name="parity-steps", daemon=True)
+        thread.start()
+        thread.join(self._command["timeout"])
+        with self._lock:
+            self._given_up = True
+            if self._failed is not None:
+                raise self._failed
+            if self._open is not None:
+                call, raised_at = self._open
+                call.result = {"step": call.step, "status": "hang", "raised_at": raised_at, "stacks": stacks.of_all()}
+            return [self._told(call) for call in self._calls.values()]
+
+    # --- the thread of the steps --------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            for step in self._command["steps"]:
+                if step["do"] == "await":
+                    self._attempt(self._calls[step["of"]], "await", self._wait)
+                else:
+                    self._attempt(self._calls[step["id"]], "submit", self._submitter(step))
+            self._attempt(self._calls[CLOSE], "submit", self._close)
+        except Exception as error:  # noqa: BLE001 - handed to the thread that answers
+            with self._lock:
+                self._failed = error
+
+    def _attempt(self, call: _Call, raised_at: str, action: Callable[[_Call], Result | None]) -> None:
+        """Try one call or one await; note its result, its error, or that it is open."""
+        with self._lock:
+            if self._given_up:
+                return
+            self._open = (call, raised_at)
+        try:
+            result = action(call)
+        except NotPossible as reason:
+            result = {"status": "skipped", "message": str(reason)}
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - every error of the SDK is a result
+            raised_by_loss = call.callback.raised if call.callback else None
+            call.waiting = None
+            result = {
+                "status": "error",
+                "kind": kind_of(error, raised_by_loss=raised_by_loss, raised_at=raised_at),
+                "type": type(error).__name__,
+                "message": str(error),
+                "raised_at": raised_at,
+            }
+        with self._lock:
+            self._open = None
+            if result is not None and not self._given_up:
+                call.result = {"step": call.step, **result}
+
+    def _submitter(self, step: Mapping[str, Any]) -> Callable[[_Call], Result | None]:
+        match step["do"]:
+            case "create_model":
+                return lambda _: self._create_model(step)
+            case "get_info":
+                return lambda _: {"status": "ok", **convert.describe_result(self._model(step).get_info())}
+            case other:
+                return lambda call: self._submit(call, other, step)
+
+    def _create_model(self, step: Mapping[str, Any]) -> Result:
+        if self._service is None:
+            self._service = self._sdk.ServiceClient(
+                base_url=self._command["base_url"], api_key=self._command["api_key"]
+            )
+        created = self._service.create_lora_training_client(
+            step.get("base_model", "parity/tiny-bigram"), rank=step.get("rank", 8), seed=step.get("seed")
+        )
+        # Newer releases return a future of the client that can be used like the client itself.
+        client = created.result() if hasattr(type(created), "result") else created
+        self._models[step["id"]] = client
+        return {"status": "ok", **convert.describe_result(client)}
+
+    def _submit(self, call: _Call, name: str, step: Mapping[str, Any]) -> Result:
+        client = self._model(step)
+        arguments = self._arguments(call, name, step)
+        if step.get("style", "blocking") == "concurrent":
+            call.waiting = start_concurrently(getattr(client, f"{name}_async"), *arguments)
+        else:
+            call.waiting = getattr(client, name)(*arguments)
+        return {"status": "unawaited"}
+
+    def _arguments(self, call: _Call, name: str, step: Mapping[str, Any]) -> tuple[Any, ...]:
+        match name:
+            case "forward" | "forward_backward":
+                return self._datums(call, step), step.get("loss_fn", "cross_entropy")
+            case "forward_backward_custom":
+                call.callback = LossCallback(self._command["losses"][step["loss"]])
+                return self._datums(call, step), call.callback
+            case "optim_step":
+                return (self._sdk.types.AdamParams(**step.get("params", {})),)
+            case "save_state" | "save_weights_for_sampler":
+                return (step["name"],)
+            case "load_state" | "load_state_with_optimizer":
+                if step["path_of"] not in self._paths:
+                    raise NotPossible(f"{step['path_of']} gave no path")
+                return (self._paths[step["path_of"]],)
+        raise ValueError(f"unknown step {name!r}")
+
+    def _datums(self, call: _Call, step: Mapping[str, Any]) -> list[Any]:
+        name = step["data"]
+        if name not in self._data:
+            self._data[name] = convert.read_datums(self._sdk, self._command["data"][name])
+        if call.callback is not None:
+            call.data, call.data_before = self._data[name], convert.digest_of_datums(self._data[name])
+        return self._data[name]
+
+    def _model(self, step: Mapping[str, Any]) -> Any:
+        name = step.get("model", "model")
+        if name not in self._models:
+            raise NotPossible(f"{name} was not created")
+        return self._models[name]
+
+    def _wait(self, call: _Call) -> Result | None:
+        if call.waiting is None:
+            return None  # it has its result: it raised when submitted, or needs no await
+        waiting, call.waiting = call.waiting, None
+        result = waiting.result()
+        told = convert.describe_result(result)
+        if isinstance(getattr(result, "path", None), str):
+            self._paths[call.step] = result.path
+        return {"status": "ok", **told}
+
+    def _close(self, _call: _Call) -> Result:
+        service = self._service
+        if service is None:
+            raise NotPossible("no client was made")
+        if not hasattr(service, "close"):
+            raise NotPossible("this release has no close")
+        arguments = ("success",) if inspect.signature(service.close).parameters else ()
+        closing = service.close(*arguments)
+        if hasattr(type(closing), "result"):
+            closing.result()
+        return {"status": "ok"}
+
+    # --- telling ------------------------------------------------------------------------------------------------------
+
+    def _told(self, call: _Call) -> Result:
+        if call.callback is None:
+            return call.result
+        unchanged = call.data is None or convert.digest_of_datums(call.data) == call.data_before
+        return {**call.result, "saw": call.callback.saw(unchanged=unchanged)}
