@@ -74,6 +74,12 @@ class Failure(Struct, frozen=True, forbid_unknown_fields=True):
     nonfinite: str
 
 
+class Inputs(Struct, frozen=True, forbid_unknown_fields=True):
+    """What callers may hand over. `nested_lists`: lists of lists as 2-D inputs are `refused` or `accepted`."""
+
+    nested_lists: str
+
+
 class Polling(Struct, frozen=True, forbid_unknown_fields=True):
     """How retrieve_future answers other than a result are met.
 
@@ -152,6 +158,7 @@ class Contract(Struct, frozen=True, forbid_unknown_fields=True):
     sending: Sending
     custom_loss: CustomLoss
     failure: Failure
+    inputs: Inputs
     polling: Polling
     wire: Wire
     session: Session
