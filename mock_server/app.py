@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -48,6 +49,7 @@ class Endpoint:
     def __init__(self, spec: RouteSpec, registry: Registry) -> None:
         self._spec = spec
         self._registry = registry
+        self._waits = inspect.iscoroutinefunction(spec.handler)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -101,7 +103,7 @@ class Endpoint:
             entry.encoding, entry.compressed = decoded.encoding, decoded.compressed
             entry.body, entry.batch, entry.unknown_fields = decoded.fields, decoded.batch, decoded.unknown_fields
             call = Call(tenant, entry, decoded, scope.get("path_params", {}), lambda: _hang_up(receive))
-            if asyncio.iscoroutinefunction(self._spec.handler):
+            if self._waits:
                 return await self._spec.handler(call)  # type: ignore[no-any-return]
             with tenant.lock:
                 return self._spec.handler(call)  # type: ignore[return-value]

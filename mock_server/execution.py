@@ -235,7 +235,7 @@ def _dense(tensor: Tensor, name: str, index: int) -> AnyArray:
         return tensor.dense()
     if tensor.shape is not None and math.prod(tensor.shape) != tensor.values.size:
         raise UncomputableError(
-            f"{where} has {tensor.values.size} elements, its shape {list(tensor.shape)} needs another number"
+            f"{where} has {tensor.values.size} elements, which do not fill its shape {list(tensor.shape)}"
         )
     return tensor.values
 
