@@ -23,8 +23,7 @@ def emit_command(settings: Settings, *, expression: str | None) -> None:
     from harness.engine.golden import emit
     from harness.locations import locate
 
-    for line in emit(locate(settings.root), expression=expression):
-        click.echo(line)
+    emit(locate(settings.root), expression=expression, say=click.echo)
 
 
 @golden_command.command("verify")
@@ -61,9 +60,45 @@ def certify_command(settings: Settings, *, contracts: tuple[str, ...], check: bo
     A contract is certified when the release it is named after passes every check, or fails as its ledger lists.
     Exit status 1 when it does not, or when --check finds that a certificate no longer holds.
     """
-    from harness.locations import locate
-    from harness.reports.certify import certify
-
-    raise SystemExit(
-        certify(locate(settings.root), contracts, check=check, jobs=jobs, stream=click.get_text_stream("stdout"))
+    from harness.cli.follow import console, follow
+    from harness.engine.certify import (
+        certified,
+        compare_certificates,
+        make_certificate,
+        read_certificate,
+        write_certificate,
     )
+    from harness.engine.prepare import prepare
+    from harness.errors import ParityError
+    from harness.locations import locate
+    from harness.reports import Tally
+
+    locations = locate(settings.root)
+    status = 0
+    chosen = contracts or certified(locations)
+    if not chosen:
+        raise ParityError(
+            "certificate-missing", "nothing is certified yet", hint="name a contract: --contract tinker-0.38.0"
+        )
+    for contract in chosen:
+        committed = read_certificate(locations, contract) if check else None
+        release = contract.removeprefix("tinker-")
+        plan = prepare(locations, sdk=f"tinker=={release}", contract=contract, jobs=jobs)
+        tally = Tally()
+        follow(plan, tally, [console(tally)])
+        if tally.exit_status or tally.started is None or tally.subject is None:
+            click.echo(f"{contract} is not certified: tinker {release} does not hold", err=True)
+            status = max(status, tally.exit_status)
+            if tally.interrupted:
+                break
+            continue
+        earned = make_certificate(locations, started=tally.started, subject=tally.subject, totals=tally.totals)
+        if committed is None:
+            write_certificate(locations, earned)
+            click.echo(f"{contract} is certified by tinker {release}")
+            continue
+        differences = compare_certificates(committed, earned)
+        for difference in differences:
+            click.echo(difference, err=True)
+        status = max(status, 1 if differences else 0)
+    raise SystemExit(status)

@@ -37,9 +37,15 @@ JOBS = max(1, min(4, os.cpu_count() or 1))
     help="Run what matches: parts of 'scenario:check', joined by and, or, not and parentheses.",
 )
 @click.option(
-    "--jobs", type=click.IntRange(1, 64), default=JOBS, show_default="cores, at most 4", help="Driver processes at most."
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=JOBS,
+    show_default="cores, at most 4",
+    help="Driver processes at most.",
 )
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON report here.")
+@click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON report here."
+)
 @click.option("--junit", "junit_file", type=click.Path(dir_okay=False, path_type=Path), help="Write JUnit XML here.")
 @click.option("--trace", is_flag=True, help="Show the HTTP exchange of failing scenarios, with millisecond offsets.")
 @click.option(

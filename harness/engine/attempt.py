@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from harness.checks.registry import judge
 from harness.checks.verdict import Case, Verdict
 from harness.drivers.process import DriverFailure, DriverProcess
-from harness.engine.capabilities import missing
 from harness.engine.events import CheckJudged
 from harness.engine.exchange import render
 from harness.engine.observe import observe
 from harness.engine.plan import Plan, PlannedScenario
 from harness.ledger import Ledger
+from harness.suite.loader import required_capabilities
 from harness.trace.model import Trace
 from mock_server import MockServer
 from mock_server.record import Record
@@ -43,7 +43,9 @@ class Attempt:
         return any(result.outcome in RED for result in self.results)
 
 
-def all_alike(planned: PlannedScenario, outcome: str, message: str, *, required: bool = False) -> tuple[CheckJudged, ...]:
+def all_alike(
+    planned: PlannedScenario, outcome: str, message: str, *, required: bool = False
+) -> tuple[CheckJudged, ...]:
     """Return the same outcome, with the same reason, for every planned check of a scenario."""
     return tuple(
         CheckJudged(planned.scenario.id, check, outcome, message, required=required)  # type: ignore[arg-type] # callers pass a literal outcome
@@ -102,7 +104,7 @@ def _judge_all(plan: Plan, planned: PlannedScenario, observed: Trace) -> tuple[C
 
 async def attempt(plan: Plan, planned: PlannedScenario, *, driver: DriverProcess, server: MockServer) -> Attempt:
     """Run `planned` once on `driver` and return the outcome of each of its checks."""
-    lacking = missing(planned.scenario, driver.hello.capabilities)
+    lacking = sorted(required_capabilities(planned.scenario) - set(driver.hello.capabilities))
     if lacking:
         required = [name for name in lacking if name in plan.contract.requires]
         said = f"the driver does not declare {', '.join(lacking)}"
@@ -119,9 +121,12 @@ async def attempt(plan: Plan, planned: PlannedScenario, *, driver: DriverProcess
         driver=driver,
         server=server,
     )
+    defects = [violation.message for violation in observation.record.violations if violation.code == "server-defect"]
     stale = version_on_the_wire(observation.record, name=plan.spec.name, version=plan.spec.version)
     if observation.failure is not None:
         results = all_alike(planned, "error", describe_failure(observation.failure))
+    elif defects:
+        results = all_alike(planned, "error", f"the mock server itself failed: {defects[0]}")
     elif stale:
         results = all_alike(planned, "error", stale)
     else:

@@ -13,8 +13,10 @@ _BODY = 240
 def render(record: Record) -> str:
     """Return the exchanges of `record` in order of arrival, then what the server found wrong on its own."""
     lines = [line for exchange in record.exchanges for line in _lines(exchange, record)]
-    for violation in record.violations:
-        lines.append(f"violation {violation.code} (request {violation.request}): {violation.message}")
+    lines += [
+        f"violation {violation.code} (request {violation.request}): {violation.message}"
+        for violation in record.violations
+    ]
     for gap in record.gaps:
         model = record.aliases.get(gap.model_id, gap.model_id)
         lines.append(f"gap       {model} waited for seq {_ids(gap.missing)} while holding {_ids(gap.held)}")

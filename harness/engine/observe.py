@@ -48,9 +48,7 @@ async def observe(
     `stimulus` is the scenario's digest and `contract` the contract id; both are written into the trace. A failure of
     the driver is part of the observation; nothing is raised for it.
     """
-    data = await asyncio.to_thread(
-        lambda: {name: expand(spec) for name, spec in scenario.stimulus.data.items()}
-    )
+    data = await asyncio.to_thread(lambda: {name: expand(spec) for name, spec in scenario.stimulus.data.items()})
     tenant = server.open_tenant(scenario.stimulus.server)
     try:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.contracts.model import Contract
 from harness.drivers.process import Patience
@@ -44,17 +44,15 @@ class Plan:
     scenarios: tuple[PlannedScenario, ...]
     losses: Mapping[str, Loss]
     suite: str
-    ledger: Ledger = Ledger()
+    ledger: Ledger = field(default_factory=Ledger)
     vectors: tuple[Vector, ...] = ()
     jobs: int = 2
     rerun: bool = True
     keep_exchange: bool = False
     arguments: tuple[str, ...] = ()
-    patience: Patience = Patience()
+    patience: Patience = field(default_factory=Patience)
 
     @property
     def checks(self) -> tuple[PlannedCheck, ...]:
         """Every planned check, in the order reports list them."""
-        return tuple(
-            PlannedCheck(planned.scenario.id, check) for planned in self.scenarios for check in planned.checks
-        )
+        return tuple(PlannedCheck(planned.scenario.id, check) for planned in self.scenarios for check in planned.checks)

@@ -32,7 +32,14 @@ class Pool:
     """
 
     def __init__(
-        self, plan: Plan, server: MockServer, *, begun: Begun, done: Done, greet: Greet | None = None, alone: bool = False
+        self,
+        plan: Plan,
+        server: MockServer,
+        *,
+        begun: Begun,
+        done: Done,
+        greet: Greet | None = None,
+        alone: bool = False,
     ) -> None:
         self._plan = plan
         self._server = server
@@ -44,6 +51,7 @@ class Pool:
         self._trusted = asyncio.Event()
         self._failed_starts = 0
         self._given_up = ""
+        self._distrusted = False
         self._live: set[DriverProcess] = set()
 
     async def work(self, scenarios: Sequence[PlannedScenario]) -> None:
@@ -68,7 +76,9 @@ class Pool:
 
     async def _earn_trust(self, first: DriverProcess | None) -> None:
         if first is not None and self._greet is not None:
-            self._given_up = self._given_up or await self._greet(first)
+            complaint = await self._greet(first)
+            self._distrusted = bool(complaint)
+            self._given_up = self._given_up or complaint
         self._trusted.set()
 
     def _refuse_the_rest(self) -> None:
@@ -76,7 +86,8 @@ class Pool:
         while self._waiting:
             planned = self._waiting.popleft()
             self._begun(planned)
-            self._done(planned, Attempt(all_alike(planned, "not_run", self._given_up), attempted=False))
+            outcome = "error" if self._distrusted else "not_run"
+            self._done(planned, Attempt(all_alike(planned, outcome, self._given_up), attempted=False))
 
     async def _serve(self, driver: DriverProcess | None) -> None:
         """Be one process after the other until nothing waits."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import msgspec
 
@@ -32,7 +32,7 @@ INTERRUPTED = "interrupted"
 """The message of every check that a signal kept from being judged."""
 
 
-async def run(plan: Plan, *, stop: asyncio.Event | None = None) -> AsyncIterator[Event]:
+async def run(plan: Plan, *, stop: asyncio.Event | None = None) -> AsyncGenerator[Event, None]:
     """Yield what happens while `plan` is run, from `RunStarted` to `RunFinished`.
 
     When `stop` is set, drivers are killed, what was not judged becomes `not_run`, and the stream ends in good order.
@@ -91,13 +91,11 @@ class _Run:
     async def _work(self) -> None:
         with MockServer() as server:
             try:
-                await Pool(
-                    self._plan, server, begun=self._begun, done=self._after_first, greet=self._greet
-                ).work(self._plan.scenarios)
+                await Pool(self._plan, server, begun=self._begun, done=self._after_first, greet=self._greet).work(
+                    self._plan.scenarios
+                )
                 again = [planned for planned, _ in self._first.values()]
-                await Pool(
-                    self._plan, server, begun=self._begun, done=self._after_second, alone=True
-                ).work(again)
+                await Pool(self._plan, server, begun=self._begun, done=self._after_second, alone=True).work(again)
             except BaseExceptionGroup as group:
                 raise _first_of(group) from group
 

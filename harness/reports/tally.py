@@ -80,9 +80,14 @@ class Tally:
         return [result for result in self.results if result.scenario == scenario]
 
     @property
+    def interrupted(self) -> bool:
+        """Whether the run did not come to its end."""
+        return self.finished is None or self.finished.interrupted
+
+    @property
     def exit_status(self) -> int:
         """What the process ends with: 0 everything held, 1 something did not, 2 the run was cut short."""
-        if self.finished is None or self.finished.interrupted:
+        if self.interrupted:
             return NOT_RUN
         return DIVERGED if any(fails(result) for result in self.results) else HELD
 
