@@ -8,7 +8,6 @@ failure: it comes back in the answer.
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import shutil
 import signal
@@ -21,6 +20,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from harness.drivers.child import LINE_LIMIT, Child, spawn
 from harness.drivers.protocol import (
     PROTOCOL,
     Answer,
@@ -37,9 +37,6 @@ from harness.drivers.spec import DriverSpec, confirm
 from harness.drivers.wire import DataEncoder
 from harness.errors import ParityError
 from harness.suite.data import DatumValue
-
-LINE_LIMIT = 64 << 20
-"""The longest line accepted from a driver, in bytes."""
 
 STDERR_KEPT = 64 << 10
 """How much of a driver's stderr is remembered, in bytes."""
@@ -79,44 +76,6 @@ class Patience:
     last_words: float = 3.0
 
 
-class _Process(asyncio.subprocess.SubprocessStreamProtocol):
-    """The process and its pipes.
-
-    `asyncio.subprocess.Process.wait` is not used: up to Python 3.12 it also waits until every process that inherited
-    the pipes has closed them.
-    """
-
-    transport: asyncio.SubprocessTransport
-    commands: asyncio.StreamWriter
-    answers: asyncio.StreamReader
-    errors: asyncio.StreamReader
-
-    def __init__(self) -> None:
-        super().__init__(limit=LINE_LIMIT, loop=asyncio.get_running_loop())
-        self.exited = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        assert isinstance(transport, asyncio.SubprocessTransport)
-        assert self.stdin is not None
-        assert self.stdout is not None
-        assert self.stderr is not None
-        self.transport = transport
-        self.commands, self.answers, self.errors = self.stdin, self.stdout, self.stderr
-
-    def process_exited(self) -> None:
-        super().process_exited()
-        self.exited.set()
-
-    @property
-    def pid(self) -> int:
-        return self.transport.get_pid()
-
-    @property
-    def status(self) -> int | None:
-        return self.transport.get_returncode()
-
-
 class DriverProcess:
     """A running driver. Use `DriverProcess.start` and `stop`, or `running`.
 
@@ -126,11 +85,11 @@ class DriverProcess:
 
     hello: HelloAnswer
 
-    def __init__(self, spec: DriverSpec, process: _Process, scratch: Path, patience: Patience) -> None:
+    def __init__(self, spec: DriverSpec, child: Child, scratch: Path, patience: Patience) -> None:
         self.spec = spec
         self.failure: DriverFailure | None = None
         self.tainted = False
-        self._process = process
+        self._child = child
         self._scratch = scratch
         self._patience = patience
         self._last_id = 0
@@ -155,7 +114,7 @@ class DriverProcess:
         """
         scratch = Path(tempfile.mkdtemp(prefix="parity-"))
         try:
-            process = await _spawn(spec, scratch)
+            process = await spawn(spec, scratch)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
@@ -170,7 +129,7 @@ class DriverProcess:
     @property
     def pid(self) -> int:
         """Process id, which is the id of its group too."""
-        return self._process.pid
+        return self._child.pid
 
     async def run(
         self,
@@ -231,7 +190,7 @@ class DriverProcess:
         if self._gone:
             return
         self._stopping = self._gone = True
-        _signal_group(self.pid, signal.SIGKILL)
+        self._child.signal_group(signal.SIGKILL)
         # Nothing below waits on the driver's good will: every member of the group is dead.
         await _finished(asyncio.create_task(self._clean_up()))
 
@@ -282,8 +241,8 @@ class DriverProcess:
 
     async def _write(self, line: bytes) -> None:
         with suppress(ConnectionError):  # the reader finds out why
-            self._process.commands.write(line)
-            await self._process.commands.drain()
+            self._child.commands.write(line)
+            await self._child.commands.drain()
 
     def _next_id(self) -> int:
         self._last_id += 1
@@ -293,7 +252,7 @@ class DriverProcess:
 
     async def _read_answers(self) -> None:
         try:
-            while line := await self._process.answers.readline():
+            while line := await self._child.answers.readline():
                 complaint = self._accept(line)
                 if complaint:
                     self._begin_failing("garbage", f"{complaint}: {_excerpt(line)}")
@@ -331,7 +290,7 @@ class DriverProcess:
         return ""
 
     async def _read_stderr(self) -> None:
-        while chunk := await self._process.errors.read(1 << 16):
+        while chunk := await self._child.errors.read(1 << 16):
             self._stderr += chunk
             self._stderr_seen += len(chunk)
             del self._stderr[:-STDERR_KEPT]
@@ -356,14 +315,12 @@ class DriverProcess:
     async def _end_failed(self, kind: FailureKind, message: str, *, abort: bool) -> DriverFailure:
         mark = self._stderr_seen
         if abort:
-            # Python's faulthandler and the Go runtime print every stack on SIGABRT, then die of it.
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGABRT)
+            self._child.abort()
         if abort or kind == "crash":
-            await _within(self._process.exited.wait(), self._patience.last_words)
+            await _within(self._child.exited.wait(), self._patience.last_words)
         if kind == "crash":
-            message = _ending_of(self._process.status)
-        _signal_group(self.pid, signal.SIGKILL)
+            message = self._child.ending
+        self._child.signal_group(signal.SIGKILL)
         await asyncio.wait({self._stderr_task}, timeout=self._patience.last_words)
         stacks = self._stderr_text(since=mark) if abort else ""
         failure = DriverFailure(kind, message, stacks=stacks, stderr_tail=self._stderr_text())
@@ -382,16 +339,16 @@ class DriverProcess:
         await _within(self._write(msgspec.json.encode(Shutdown(id=number)) + b"\n"), patience)
         waiting: set[asyncio.Future[Any]] = {answered, self._stdout_task}
         await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        self._process.commands.close()
-        if not await _within(self._process.exited.wait(), patience):
+        self._child.commands.close()
+        if not await _within(self._child.exited.wait(), patience):
             self.failure = self.failure or DriverFailure(
                 "silence", f"still running {patience:g} s after shutdown and end of stdin"
             )
-            _signal_group(self.pid, signal.SIGTERM)
-            await _within(self._process.exited.wait(), patience)
-        elif self._process.status != 0:
+            self._child.signal_group(signal.SIGTERM)
+            await _within(self._child.exited.wait(), patience)
+        elif self._child.status != 0:
             await asyncio.wait({self._stderr_task}, timeout=self._patience.last_words)
-            message = f"{_ending_of(self._process.status)} after shutdown"
+            message = f"{self._child.ending} after shutdown"
             self.failure = self.failure or DriverFailure("crash", message, stderr_tail=self._stderr_text())
         if answered.done() and not answered.cancelled():
             answered.exception()
@@ -404,8 +361,8 @@ class DriverProcess:
         await asyncio.wait({self._stdout_task, self._stderr_task})
         for future in self._pending.values():
             future.cancel()
-        await self._process.exited.wait()
-        self._process.transport.close()  # a grandchild that left the group may still hold the pipes open
+        await self._child.exited.wait()
+        self._child.transport.close()  # a grandchild that left the group may still hold the pipes open
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
@@ -420,32 +377,6 @@ async def running(spec: DriverSpec, *, patience: Patience | None = None) -> Asyn
         raise
     finally:
         await driver.stop()
-
-
-async def _spawn(spec: DriverSpec, scratch: Path) -> _Process:
-    home, temporary = scratch / "home", scratch / "tmp"
-    home.mkdir()
-    temporary.mkdir()
-    try:
-        _, process = await asyncio.get_running_loop().subprocess_exec(
-            _Process,
-            *spec.argv,
-            cwd=spec.cwd or home,
-            env={**spec.env, "HOME": str(home), "TMPDIR": str(temporary)},
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise ParityError(
-            "driver-not-started",
-            f"the driver of {spec.name} could not be started: {error}",
-            hint=f"Is {spec.argv[0]} installed and executable?",
-        ) from error
-    return process
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # macOS says EPERM of a group of zombies
-        os.killpg(group, number)
 
 
 async def _within(waiting: Any, seconds: float) -> bool:
@@ -465,16 +396,6 @@ async def _finished(task: asyncio.Task[None]) -> None:
     except asyncio.CancelledError:
         await asyncio.wait({task})
         raise
-
-
-def _ending_of(status: int | None) -> str:
-    if status is None:
-        return "closed its stdout and runs on"
-    if status < 0:
-        with suppress(ValueError):
-            return f"killed by {signal.Signals(-status).name}"
-        return f"killed by signal {-status}"
-    return f"exited with status {status}"
 
 
 def _excerpt(line: bytes) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from . import convert, stacks
@@ -71,15 +72,19 @@ class ScenarioRun:
 
     def _work(self) -> None:
         try:
-            for step in self._command["steps"]:
-                if step["do"] == "await":
-                    self._attempt(self._calls[step["of"]], "await", self._wait)
-                else:
-                    self._attempt(self._calls[step["id"]], "submit", self._submitter(step))
-            self._attempt(self._calls[CLOSE], "submit", self._close)
+            self._do_steps()
+            _release(self._service)
         except Exception as error:  # noqa: BLE001 - handed to the thread that answers
             with self._lock:
                 self._failed = error
+
+    def _do_steps(self) -> None:
+        for step in self._command["steps"]:
+            if step["do"] == "await":
+                self._attempt(self._calls[step["of"]], "await", self._wait)
+            else:
+                self._attempt(self._calls[step["id"]], "submit", self._submitter(step))
+        self._attempt(self._calls[CLOSE], "submit", self._close)
 
     def _attempt(self, call: _Call, raised_at: str, action: Callable[[_Call], Result | None]) -> None:
         """Try one call or one await; note its result, its error, or that it is open."""
@@ -197,3 +202,10 @@ class ScenarioRun:
             return call.result
         unchanged = call.data is None or convert.digest_of_datums(call.data) == call.data_before
         return {**call.result, "saw": call.callback.saw(unchanged=unchanged)}
+
+
+def _release(service: Any) -> None:
+    """Let go of a client that its user cannot close: its heartbeats would outlive the run in this process."""
+    if service is not None and not hasattr(service, "close"):
+        with suppress(Exception):  # a courtesy to later runs; what it finds is nothing a user sees
+            service.holder.close()
