@@ -138,13 +138,16 @@ def gradients_of(loss: torch.Tensor, leaves: Sequence[torch.Tensor]) -> list[Arr
     """Differentiate the loss; one float32 array per leaf, in its shape.
 
     Raises NotScalarError when the loss has more or fewer than one element, NoGradientError when it, or a leaf, has no
-    gradient: a missing gradient is never zero.
+    gradient (a missing gradient is never zero), LossFailedError when an operation of the loss fails backward.
     """
     if not loss.requires_grad:
         raise NoGradientError("the loss does not depend on any logprob")
     if loss.numel() != 1:
         raise NotScalarError(f"the loss has shape {tuple(loss.shape)}, not one element")
-    loss.backward()  # type: ignore[no-untyped-call]  # torch ships it without annotations
+    try:
+        loss.backward()  # type: ignore[no-untyped-call]  # torch ships it without annotations
+    except RuntimeError as error:
+        raise LossFailedError(f"the loss cannot be differentiated: {error}") from error
     gradients = []
     for index, leaf in enumerate(leaves):
         if leaf.grad is None:

@@ -1,0 +1,264 @@
+"""Runs the steps of one scenario on the reference client, many runs side by side on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from harness.drivers.protocol import Run, StepResult, TensorSummary
+from harness.drivers.python import spelling
+from harness.drivers.reference.watching import WatchedLoss
+from harness.drivers.wire import decode_datum, summarise
+from harness.reference.client import Pending, ReferenceClient, TrainingClient
+from harness.reference.encoding import PassOutput
+from harness.reference.errors import CallError
+from harness.suite import scenario
+from harness.suite.data import DatumValue
+
+CLOSE = "close"
+
+
+class _NotPossible(Exception):  # noqa: N818 - it is no error of the client: the step is skipped
+    """A step cannot be tried, because a step it builds on has not given what it needs."""
+
+
+class _Open:
+    """One submitted step: its result so far, what to wait for, and its callback."""
+
+    def __init__(self, step: str) -> None:
+        self.result = StepResult(step=step, status="skipped")
+        self.waiting: Callable[[], Awaitable[tuple[str, Any]]] | None = None
+        self.loss: WatchedLoss | None = None
+
+
+class ScenarioRun:
+    """The steps of one `run` command."""
+
+    def __init__(self, client: ReferenceClient, command: Run) -> None:
+        self._client = client
+        self._command = command
+        self._steps = [msgspec.convert(step, scenario.Step) for step in command.steps]
+        self._data: dict[str, tuple[DatumValue, ...]] = {}
+        self._models: dict[str, TrainingClient] = {}
+        self._paths: dict[str, str] = {}
+        submitted = [step.id for step in self._steps if not isinstance(step, scenario.Await)]
+        self._open = {step: _Open(step) for step in [*submitted, CLOSE]}
+        self._current: tuple[_Open, str] | None = None
+
+    async def execute(self) -> list[StepResult]:
+        """Run the steps for at most the command's timeout; return one result per submitted step, and `close`.
+
+        The call that is open at the timeout is a hang; what was not reached is skipped. Raises what failed in the
+        driver itself.
+        """
+        work = asyncio.get_running_loop().create_task(self._work())
+        try:
+            done, _ = await asyncio.wait({work}, timeout=self._command.timeout)
+            if done:
+                work.result()
+            elif self._current is not None:
+                call, raised_at = self._current
+                call.result = msgspec.structs.replace(
+                    call.result, status="hang", raised_at=raised_at, stacks=stacks_of(work)
+                )
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            await self._client.abandon()
+        return [self._told(call) for call in self._open.values()]
+
+    async def _work(self) -> None:
+        for step in self._steps:
+            if isinstance(step, scenario.Await):
+                await self._attempt(self._open[step.of], "await", self._wait)
+            else:
+                await self._attempt(self._open[step.id], "submit", self._submitter(step))
+        await self._attempt(self._open[CLOSE], "submit", self._close)
+
+    async def _attempt(self, call: _Open, raised_at: str, action: Callable[[_Open], Awaitable[None]]) -> None:
+        """Try one call or one await; note its result, its error, or that it is open."""
+        self._current = (call, raised_at)
+        step = call.result.step
+        try:
+            await action(call)
+        except _NotPossible as reason:
+            call.result = StepResult(step=step, status="skipped", message=str(reason))
+        except CallError as error:
+            call.waiting = None
+            call.result = StepResult(
+                step=step,
+                status="error",
+                kind=error.kind,
+                type=type(error).__name__,
+                message=str(error),
+                raised_at="await" if raised_at == "await" else "submit",
+            )
+        self._current = None
+
+    # --- submitting ---------------------------------------------------------------------------------------------------
+
+    def _submitter(self, step: Any) -> Callable[[_Open], Awaitable[None]]:
+        match step:
+            case scenario.CreateModel():
+                return lambda call: self._create_model(call, step)
+            case scenario.GetInfo():
+                return lambda call: self._get_info(call, step)
+            case _:
+                return lambda call: self._submit(call, step)
+
+    async def _create_model(self, call: _Open, step: scenario.CreateModel) -> None:
+        model = await self._client.create_model(step.base_model, rank=step.rank, seed=step.seed, call=step.id)
+        self._models[step.id] = model
+        call.result = StepResult(step=step.id, status="ok", type="TrainingClient", fields={"model_id": model.model_id})
+
+    async def _get_info(self, call: _Open, step: scenario.GetInfo) -> None:
+        info = await self._model(step.model).get_info(call=step.id)
+        call.result = StepResult(step=step.id, status="ok", type="GetInfoResponse", fields=_fields(info))
+
+    async def _submit(self, call: _Open, step: Any) -> None:
+        begin = self._beginner(call, step)
+        if step.style == "concurrent":
+            # Its first part runs before the next step starts; what it raises is raised by the await.
+            task = asyncio.get_running_loop().create_task(begin())
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await asyncio.sleep(0)
+
+            async def wait() -> tuple[str, Any]:
+                pending = await task
+                return pending.type, await pending.result()
+
+            call.waiting = wait
+        else:
+            pending = await begin()
+
+            async def wait_plain() -> tuple[str, Any]:
+                return pending.type, await pending.result()
+
+            call.waiting = wait_plain
+        call.result = StepResult(step=step.id, status="unawaited")
+
+    def _beginner(self, call: _Open, step: Any) -> Callable[[], Any]:
+        """Return the coroutine function that makes the call and gives what is pending."""
+        model = self._model(step.model)
+        label = step.id
+        match step:
+            case scenario.Forward():
+                data = self._datums(step.data)
+                return _later(lambda: model.forward(data, step.loss_fn, call=label))
+            case scenario.ForwardBackward():
+                data = self._datums(step.data)
+                return _later(lambda: model.forward_backward(data, step.loss_fn, call=label))
+            case scenario.ForwardBackwardCustom():
+                data = self._datums(step.data)
+                loss = call.loss = WatchedLoss(self._command.losses[step.loss], data)
+                return lambda: model.forward_backward_custom(data, loss, call=label)
+            case scenario.OptimStep():
+                return _later(lambda: model.optim_step(step.params, call=label))
+            case scenario.SaveState():
+                return _later(lambda: model.save_state(step.name, call=label))
+            case scenario.SaveWeightsForSampler():
+                return _later(lambda: model.save_weights_for_sampler(step.name, call=label))
+            case scenario.LoadState():
+                path = self._path(step.path_of)
+                return _later(lambda: model.load_state(path, call=label))
+            case scenario.LoadStateWithOptimizer():
+                path = self._path(step.path_of)
+                return _later(lambda: model.load_state_with_optimizer(path, call=label))
+        raise ValueError(f"unknown step {step!r}")
+
+    def _datums(self, name: str) -> tuple[DatumValue, ...]:
+        if name not in self._data:
+            self._data[name] = tuple(decode_datum(datum) for datum in self._command.data[name])
+        return self._data[name]
+
+    def _model(self, name: str) -> TrainingClient:
+        if name not in self._models:
+            raise _NotPossible(f"{name} was not created")
+        return self._models[name]
+
+    def _path(self, step: str) -> str:
+        if step not in self._paths:
+            raise _NotPossible(f"{step} gave no path")
+        return self._paths[step]
+
+    # --- waiting and telling ------------------------------------------------------------------------------------------
+
+    async def _wait(self, call: _Open) -> None:
+        if call.waiting is None:
+            return  # it has its result: it raised when submitted, or needs no await
+        waiting, call.waiting = call.waiting, None
+        kind, value = await waiting()
+        step = call.result.step
+        if isinstance(value, PassOutput):
+            call.result = StepResult(
+                step=step,
+                status="ok",
+                type=kind,
+                outputs=[_summaries(output) for output in value.outputs],
+                metrics=_metrics(value.metrics),
+            )
+            return
+        metrics = value.get("metrics")
+        fields = _fields(value)
+        if "path" in fields:
+            self._paths[step] = fields["path"]
+        call.result = StepResult(
+            step=step, status="ok", type=kind, metrics=None if metrics is None else _metrics(metrics), fields=fields
+        )
+
+    async def _close(self, call: _Open) -> None:
+        if not self._client.session_id:
+            raise _NotPossible("no session was started")
+        if not await self._client.close(call=CLOSE):
+            raise _NotPossible("this release has no close")
+        call.result = StepResult(step=CLOSE, status="ok")
+
+    def _told(self, call: _Open) -> StepResult:
+        if call.loss is None:
+            return call.result
+        return msgspec.structs.replace(call.result, saw=call.loss.saw())
+
+
+def stacks_of(work: asyncio.Task[Any]) -> str:
+    """Return where a run stands: its own stack, and those of the tasks of this loop that wait."""
+    parts = []
+    for task in [work, *(other for other in asyncio.all_tasks() if other is not work)]:
+        written = io.StringIO()
+        task.print_stack(file=written)
+        parts.append(written.getvalue())
+    parts.append(f"{threading.active_count()} threads\n" + "".join(traceback.format_stack(limit=1)))
+    return "\n".join(parts)
+
+
+def _later(begin: Callable[[], Pending[Any]]) -> Callable[[], Any]:
+    async def started() -> Pending[Any]:
+        return begin()
+
+    return started
+
+
+def _summaries(output: Mapping[str, Any]) -> dict[str, TensorSummary]:
+    return {name: summarise(tensor.dense(), dtype=tensor.dtype, shape=tensor.shape) for name, tensor in output.items()}
+
+
+def _metrics(metrics: Mapping[str, Any]) -> dict[str, float | int | str | None]:
+    return {name: _spelled(value) for name, value in metrics.items()}
+
+
+def _spelled(value: Any) -> float | int | str | None:
+    if value is None or isinstance(value, bool):
+        return None if value is None else repr(value)
+    if isinstance(value, int):
+        return spelling.spell_int(value)
+    return spelling.spell_float(value) if isinstance(value, float) else repr(value)
+
+
+def _fields(result: Mapping[str, Any]) -> dict[str, Any]:
+    names: Sequence[str] = ("path", "model_id")
+    return {name: result[name] for name in names if isinstance(result.get(name), str)}
