@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from harness.checks.verdict import Case
 from harness.trace.model import Request, Trace
-from mock_server.record import Datum
+from mock_server.record import AnyArray, Datum, Tensor
 
 PASSES = ("forward", "forward_backward")
 Ordinals = npt.NDArray[np.int64]
@@ -68,7 +68,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
-    """The requests of one phase of one call: golden's, and the observed ones that carry its datums.
+    """The requests of one phase of one call: golden's, and the observed ones that carry its datums, by the data.
 
     For requests without data, golden's k-th of an effect of a model stands beside the observed k-th.
     """
@@ -91,12 +91,14 @@ class Alignment:
     """The golden and the observed trace, side by side.
 
     `groups` are in golden's canonical order. `label_of` gives the group's index of each observed request that has
-    one; `extra` are observed requests that stand beside nothing.
+    one, `place_of` the golden ordinal of the first datum it carries; `extra` are observed requests that stand beside
+    nothing.
     """
 
     pairs: tuple[Pair, ...]
     groups: tuple[Group, ...]
     label_of: dict[Request, int] = field(default_factory=dict)
+    place_of: dict[Request, int] = field(default_factory=dict)
     extra: tuple[Request, ...] = ()
 
     def of_effect(self, effect: str) -> Iterator[Pair]:
@@ -167,10 +169,18 @@ def name_of(request: Request) -> str:
     return " ".join(part for part in parts if part)
 
 
+def elements(tensor: Tensor) -> AnyArray:
+    """Return the dense elements of a tensor, flat; the stored ones where its sparse form holds together in no way."""
+    try:
+        return tensor.dense()
+    except (ValueError, IndexError):
+        return tensor.values
+
+
 def identity(datum: Datum) -> bytes:
     """Return what a datum is: the bytes of its tokens and of its target_tokens, whatever their shape."""
     targets = datum.inputs.get("target_tokens")
-    tail = b"" if targets is None else np.ascontiguousarray(targets.dense()).astype(np.int64, copy=False).tobytes()
+    tail = b"" if targets is None else np.ascontiguousarray(elements(targets)).astype(np.int64, copy=False).tobytes()
     return np.ascontiguousarray(datum.tokens).astype(np.int64, copy=False).tobytes() + b"|" + tail
 
 
@@ -194,7 +204,8 @@ def _align(golden: Trace, observed: Trace) -> Alignment:
     members: list[list[Request]] = [[] for _ in groups]
     label_of: dict[Request, int] = {}
     extra: list[Request] = []
-    for request in observed.requests:
+    place = _places(pairs)
+    for request in sorted(observed.requests, key=lambda r: place.get(r, -1)):
         beside = found.get(request)
         if beside is None:
             extra.append(request)
@@ -208,6 +219,7 @@ def _align(golden: Trace, observed: Trace) -> Alignment:
             for i, g in enumerate(groups)
         ),
         label_of,
+        place,
         tuple(extra),
     )
 
@@ -245,13 +257,21 @@ def _by_count(model: str, golden: Trace, observed: Trace) -> dict[Request, Reque
 
 def _first_aligned(pair: Pair) -> dict[Request, Request]:
     """Return, per observed request, the golden request of its first aligned datum."""
-    beside: dict[Request, Request] = {}
-    aligned = np.flatnonzero(pair.golden_of >= 0)
-    requests, first = np.unique(pair.observed.request_of[aligned], return_index=True)
-    for at, place in zip(requests, aligned[first], strict=True):
-        ordinal = pair.golden_of[place]
-        beside[pair.observed.requests[at]] = pair.golden.requests[pair.golden.request_of[ordinal]]
-    return beside
+    return {
+        request: pair.golden.requests[int(pair.golden.request_of[ordinal])]
+        for request, ordinal in _places([pair]).items()
+    }
+
+
+def _places(pairs: Sequence[Pair]) -> dict[Request, int]:
+    """Return, per observed request with data, the golden ordinal of its first aligned datum."""
+    places: dict[Request, int] = {}
+    for pair in pairs:
+        at = np.flatnonzero(pair.golden_of >= 0)
+        requests, first = np.unique(pair.observed.request_of[at], return_index=True)
+        for request, ordinal in zip(requests.tolist(), pair.golden_of[at[first]].tolist(), strict=True):
+            places[pair.observed.requests[request]] = ordinal
+    return places
 
 
 def _stream(trace: Trace, model: str, effect: str) -> Stream:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.checks.alignment import Matched
+from harness.checks.alignment import Matched, elements
 from harness.checks.diagnosis import why_numbers
 from harness.checks.numbers import Mismatch, Numbers, compare
 from harness.checks.outcome import failed
@@ -61,7 +61,7 @@ def input_columns(both: Matched, keys: Sequence[str] | None, *, integers: bool) 
             expected, seen = left.inputs.get(key), right.inputs.get(key)
             if expected is None or seen is None or (expected.dtype in _INTEGERS) is not integers:
                 continue
-            a, b = expected.dense(), seen.dense()
+            a, b = elements(expected), elements(seen)
             if a.size == b.size:
                 pairs.append((index, key, a, b))
     return laid_out(pairs)

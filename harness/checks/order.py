@@ -226,14 +226,14 @@ def _turns(aligned: Alignment, requests: list[Request]) -> list[tuple[list[Reque
     that follows it.
     """
     index_of = _with_neighbours(aligned, requests)
-    place = _data_order(aligned)
-    following: float = float("inf")
+    following = end = float("inf")
     key: dict[Request, tuple[float, bool, int]] = {}
-    for request in reversed(requests):
-        known = request in aligned.label_of
-        if known:
-            following = place.get(request, following)
-        key[request] = (following, known, request.seq_id or 0)
+    for after, request in pairwise([None, *reversed(requests)]):
+        assert request is not None
+        if after is not None and index_of.get(after) != index_of.get(request):
+            following = end
+        following = aligned.place_of.get(request, following)
+        key[request] = (following, request in aligned.label_of, request.seq_id or 0)
     turns: list[tuple[list[Request], str]] = []
     previous: int | None = None
     for request in requests:
@@ -256,17 +256,6 @@ def _with_neighbours(aligned: Alignment, requests: list[Request]) -> dict[Reques
                 if near is not None:
                     index_of[request] = near
     return index_of
-
-
-def _data_order(aligned: Alignment) -> dict[Request, int]:
-    """Return, per observed request, the golden ordinal of its first aligned datum."""
-    order: dict[Request, int] = {}
-    for pair in aligned.pairs:
-        at = np.flatnonzero(pair.golden_of >= 0)
-        requests, first = np.unique(pair.observed.request_of[at], return_index=True)
-        for request, place in zip(requests.tolist(), at[first].tolist(), strict=True):
-            order[pair.observed.requests[request]] = int(pair.golden_of[place])
-    return order
 
 
 def _by_model(trace: Trace) -> dict[str, list[tuple[int, int, Request]]]:
