@@ -165,7 +165,7 @@ def _is_table(stimulus: Stimulus) -> bool:
 
 
 def _check_vocabulary(stimulus: Stimulus, spec: DataSpec, place: str) -> None:
-    """The tiny model has no logits for tokens beyond its vocabulary; scripted logprobs do not look at it."""
+    """Refuse tokens beyond the vocabulary of the tiny model; scripted logprobs do not look at it."""
     if stimulus.server.logprobs.kind != "model":
         return
     vocab = stimulus.server.model.vocab

@@ -109,10 +109,10 @@ GROUPS: dict[str, tuple[Operation, ...]] = {
     "elementwise, one argument": (
         Operation("neg", _ONE, "same", "-a"),
         Operation("abs", _ONE, "same", "the absolute value", (KinkAt(0.0),), kink="0 here and in torch, 1 in Nx"),
-        Operation("exp", _ONE, "same", "e to the a", (Within(-8.0, 8.0),)),
+        Operation("exp", _ONE, "same", "e to the a", (Within(-8.0, 6.9),)),
         Operation("log", _ONE, "same", "natural logarithm", (Within(0.01, 1e6),)),
         Operation("log1p", _ONE, "same", "log(1 + a)", (Within(-0.98, 1e6),)),
-        Operation("expm1", _ONE, "same", "exp(a) - 1", (Within(-8.0, 8.0),)),
+        Operation("expm1", _ONE, "same", "exp(a) - 1", (Within(-8.0, 6.9),)),
         Operation("sqrt", _ONE, "same", "square root", (Within(0.01, 1e6),)),
         Operation("square", _ONE, "same", "a times a"),
         Operation("recip", _ONE, "same", "1 / a", (NotNear(0.01),)),

@@ -1,8 +1,8 @@
 """How each operation of a loss graph is spelled in torch, numpy and Nx (`docs/losses.md`).
 
 In the spellings `a`, `b`, `c` are the node arguments, `lps` the list of logprobs, `fields` the inputs of each datum,
-`n` the number of datums, `lens` the number of elements of each, and `seg` the datum of each element. In Nx every constant,
-field and index tensor is built inside the traced function.
+`n` the number of datums, `lens` the number of elements of each, `seg` the datum of each element and `idx` the
+positions. In Nx every constant, field and index tensor is built inside the traced function.
 """
 
 from __future__ import annotations
