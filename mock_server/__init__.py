@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mock_server.app import asgi_transport as asgi_transport
     from mock_server.app import create_app as create_app
     from mock_server.record import Record as Record
-    from mock_server.respx_router import respx_router as respx_router
+    from mock_server.respx_adapter import respx_router as respx_router
     from mock_server.script import Script as Script
     from mock_server.serving import MockServer as MockServer
     from mock_server.tenants import Registry as Registry
@@ -27,7 +27,7 @@ _HOMES = {
     "Tenant": "mock_server.tenants",
     "asgi_transport": "mock_server.app",
     "create_app": "mock_server.app",
-    "respx_router": "mock_server.respx_router",
+    "respx_router": "mock_server.respx_adapter",
 }
 
 __all__ = sorted(_HOMES)  # computed from the table below the imports

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from starlette.applications import Starlette
@@ -104,9 +104,9 @@ class Endpoint:
             entry.body, entry.batch, entry.unknown_fields = decoded.fields, decoded.batch, decoded.unknown_fields
             call = Call(tenant, entry, decoded, scope.get("path_params", {}), lambda: _hang_up(receive))
             if self._waits:
-                return await self._spec.handler(call)  # type: ignore[no-any-return]
+                return await cast("Awaitable[Reply]", self._spec.handler(call))
             with tenant.lock:
-                return self._spec.handler(call)  # type: ignore[return-value]
+                return cast("Reply", self._spec.handler(call))
         except WireError as error:
             return _refuse(tenant, entry, RefusalError(422, str(error), violation="undecodable-body"))
         except RefusalError as refusal:

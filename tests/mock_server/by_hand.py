@@ -16,13 +16,13 @@ Json = dict[str, Any]
 
 
 def json_tensor(values: Sequence[Any], dtype: str, shape: Sequence[int] | None = None) -> Json:
-    """A TensorData object; no `shape` key when there is none."""
+    """Return a TensorData object; no `shape` key when there is none."""
     body: Json = {"data": list(values), "dtype": dtype}
     return body if shape is None else {**body, "shape": list(shape)}
 
 
 def json_datum(tokens: Sequence[int], targets: Sequence[int], weights: Sequence[float] | None = None) -> Json:
-    """A datum with 1-D targets."""
+    """Return a datum with 1-D targets."""
     inputs = {"target_tokens": json_tensor(targets, "int64", [len(targets)])}
     if weights is not None:
         inputs["weights"] = json_tensor(weights, "float32", [len(weights)])
@@ -30,7 +30,7 @@ def json_datum(tokens: Sequence[int], targets: Sequence[int], weights: Sequence[
 
 
 def proto_tensor(values: Any, *, shape: Sequence[int] | None = None) -> pb.Tensor:
-    """A dense Tensor of float32 or int64."""
+    """Return a dense Tensor of float32 or int64."""
     array = np.asarray(values)
     dtype = pb.DTYPE_INT64 if array.dtype.kind == "i" else pb.DTYPE_FLOAT32
     raw = array.astype("<i8" if array.dtype.kind == "i" else "<f4").tobytes()
@@ -44,7 +44,7 @@ def proto_request(
     *,
     forward_only: bool = False,
 ) -> pb.ForwardBackwardRequest:
-    """A cross-entropy request; each datum is its tokens and its inputs."""
+    """Return a cross-entropy request; each datum is its tokens and its inputs."""
     message = pb.ForwardBackwardRequest(
         model_id=model_id, seq_id=seq_id, loss_fn="cross_entropy", forward_only=forward_only
     )
@@ -90,7 +90,7 @@ class Client:
         return self.post("forward_backward", self.training("forward_backward_input", seq_id, data), **options)
 
     def training(self, under: str, seq_id: int | None, data: Sequence[Json]) -> Json:
-        """The body of a forward pass."""
+        """Return the body of a forward pass."""
         body: Json = {under: {"data": list(data), "loss_fn": "cross_entropy"}, "model_id": self.model_id}
         return body if seq_id is None else {**body, "seq_id": seq_id}
 
@@ -103,7 +103,7 @@ class Client:
         return self.send("retrieve_future", {"request_id": submitted["request_id"]}, **options)
 
     def result(self, submitted: Json) -> Json:
-        """The JSON result of a submitted operation."""
+        """Return the JSON result of a submitted operation."""
         response = self.poll(submitted)
         assert response.status_code == 200, response.text
         return response.json()
@@ -111,7 +111,7 @@ class Client:
 
 @contextmanager
 def connected(server: MockServer, script: Script | None = None) -> Iterator[Client]:
-    """A client of a fresh tenant over real sockets."""
+    """Connect a client of a fresh tenant over real sockets."""
     tenant = server.open_tenant(script)
     with httpx.Client(base_url=server.base_url, headers={"x-api-key": tenant.api_key}, trust_env=False) as http:
         yield Client(http, tenant)
@@ -119,6 +119,6 @@ def connected(server: MockServer, script: Script | None = None) -> Iterator[Clie
 
 @contextmanager
 def serving(script: Script | None = None, *, hold_seconds: float = 20.0) -> Iterator[Client]:
-    """A server of its own, and a client of it."""
+    """Start a server, and connect a client of it."""
     with MockServer(Registry(hold_seconds=hold_seconds)) as server, connected(server, script) as client:
         yield client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import struct
 from typing import Any
@@ -28,7 +29,7 @@ int64 = st.integers(-(2**63), 2**63 - 1)
 
 
 def values(of: Any) -> st.SearchStrategy[list[Any]]:
-    """A short list of numbers."""
+    """Draw a short list of numbers."""
     return st.lists(of, max_size=6)
 
 
@@ -44,12 +45,12 @@ def from_proto(message: pb.ForwardBackwardRequest, headers: dict[str, str] | Non
 
 
 def wrap(data: list[Any], **more: Any) -> dict[str, Any]:
-    """A JSON forward_backward body."""
+    """Return a JSON forward_backward body."""
     return {"forward_backward_input": {"data": data, "loss_fn": "cross_entropy", **more}, "model_id": "m", "seq_id": 1}
 
 
 def bits(array: Any) -> bytes:
-    """The bytes of an array, so that NaN and -0.0 compare."""
+    """Return the bytes of an array, so that NaN and -0.0 compare."""
     return np.ascontiguousarray(array).tobytes()
 
 
@@ -120,7 +121,7 @@ def test_protobuf_batches_read_back_exactly(
 
 @st.composite
 def sparse(draw: st.DrawFn) -> tuple[np.ndarray, Tensor]:
-    """A float32 matrix and its CSR form."""
+    """Draw a float32 matrix and its CSR form."""
     rows, columns = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     cells = draw(st.lists(st.one_of(st.just(0.0), finite), min_size=rows * columns, max_size=rows * columns))
     dense = np.array(cells, dtype=np.float32).reshape(rows, columns)
@@ -365,7 +366,7 @@ def test_protobuf_results_read_back_exactly(arrays: list[list[float]], trailing:
         assert len(offsets) == record.num_datums + 1
         assert tuple(field.trailing_shape) == trailing
         assert field.dtype == pb.DTYPE_FLOAT32
-        found += [field.data[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+        found += [field.data[a:b] for a, b in itertools.pairwise(offsets)]
     assert found == [bits(t["logprobs"].values) for t in tensors]
     assert dict(message.metrics) == {"m:sum": 2.5}
 

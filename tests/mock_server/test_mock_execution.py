@@ -17,27 +17,27 @@ from mock_server.script import Logprobs, Metrics, ModelSpec, Outputs, Script
 
 
 def ints(*values: int, shape: tuple[int, ...] | None = None) -> Tensor:
-    """An int64 tensor."""
+    """Make an int64 tensor."""
     return Tensor("int64", shape or (len(values),), np.array(values, dtype=np.int64))
 
 
 def floats(*values: float, shape: tuple[int, ...] | None = None) -> Tensor:
-    """A float32 tensor."""
+    """Make a float32 tensor."""
     return Tensor("float32", shape or (len(values),), np.array(values, dtype=np.float32))
 
 
 def datum(tokens: list[int], **inputs: Tensor) -> Datum:
-    """One datum."""
+    """Make one datum."""
     return Datum(np.array(tokens, dtype=np.int64), inputs)
 
 
 def batch(*datums: Datum) -> Batch:
-    """A batch without forms."""
+    """Make a batch without forms."""
     return Batch(datums, {})
 
 
 def logprobs(trainer: Trainer, *datums: Datum) -> list[list[float]]:
-    """The logprobs of a forward pass, per datum."""
+    """Return the logprobs of a forward pass, per datum."""
     return [output["logprobs"].values.tolist() for output in trainer.forward(batch(*datums)).outputs]
 
 
@@ -118,7 +118,7 @@ def test_optim_step_applies_and_clears_the_gradient() -> None:
 
 
 def trained(steps: int) -> Trainer:
-    """A trainer after some AdamW steps."""
+    """Return a trainer after some AdamW steps."""
     trainer = Trainer(Script())
     for n in range(steps):
         trainer.forward_backward(batch(datum([n], target_tokens=ints(n + 1))))
