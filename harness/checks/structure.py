@@ -45,7 +45,7 @@ def differences(golden: Any, observed: Any) -> list[Difference]:
     from deepdiff import DeepDiff
 
     found: list[Difference] = []
-    tree = DeepDiff(golden, observed, ignore_numeric_type_changes=False, ignore_nan_inequality=True, view="tree")
+    tree = DeepDiff(golden, observed, ignore_nan_inequality=True, threshold_to_diff_deeper=0, view="tree")
     for kind, items in tree.items():
         for item in items:
             if _only_number_type(item.t1, item.t2):
@@ -54,7 +54,8 @@ def differences(golden: Any, observed: Any) -> list[Difference]:
             seen = MISSING if "removed" in kind else _json(item.t2)
             what = "added" if "added" in kind else "dropped" if "removed" in kind else "changed"
             found.append(Difference(_path(item.path(output_format="list")), expected, seen, what))
-    return sorted(found, key=lambda d: d.path)
+    # deepdiff takes true for 1 inside lists.
+    return sorted(found, key=lambda d: d.path) or [_first(golden, observed, [])]
 
 
 def told(found: list[Difference]) -> tuple[str, str, str, str]:
@@ -79,6 +80,17 @@ def _cause(found: list[Difference]) -> str:
         if old.expected == new.observed:
             return f"{old.path} is called {new.path}"
     return ""
+
+
+def _first(golden: Any, observed: Any, path: list[Any]) -> Difference:
+    """Return the first place where two values that are not the same differ."""
+    if isinstance(golden, dict) and isinstance(observed, dict) and golden.keys() == observed.keys():
+        key = next(key for key in sorted(golden) if not same(golden[key], observed[key]))
+        return _first(golden[key], observed[key], [*path, key])
+    if isinstance(golden, list) and isinstance(observed, list) and len(golden) == len(observed):
+        place = next(i for i, (a, b) in enumerate(zip(golden, observed, strict=True)) if not same(a, b))
+        return _first(golden[place], observed[place], [*path, place])
+    return Difference(_path(path), _json(golden), _json(observed), "changed")
 
 
 def _only_number_type(left: Any, right: Any) -> bool:
