@@ -54,8 +54,11 @@ def unique(key: str, values: Sequence[Number], _weights: Sequence[int]) -> Metri
 
 
 def hash_unordered(key: str, values: Sequence[Number], _weights: Sequence[int]) -> Metrics:
-    """Hash the sorted whole parts as CPython hashes a tuple of integers (64 bits). Observed in 0.7.0 to 0.26.1."""
-    return {key: hash(tuple(sorted(_whole(value) for value in values)))}
+    """Hash the sorted whole parts as CPython hashes a tuple of integers (64 bits), kept as a float64.
+
+    Observed in 0.7.0 to 0.15.0, read up to 0.26.1.
+    """
+    return {key: float(hash(tuple(sorted(_whole(value) for value in values))))}
 
 
 def hash2(key: str, values: Sequence[Number], _weights: Sequence[int]) -> Metrics:

@@ -6,7 +6,7 @@ import asyncio
 import io
 import threading
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -119,7 +119,7 @@ class ScenarioRun:
 
     async def _get_info(self, call: _Open, step: scenario.GetInfo) -> None:
         info = await self._model(step.model).get_info(call=step.id)
-        call.result = StepResult(step=step.id, status="ok", type="GetInfoResponse", fields=_fields(info))
+        call.result = StepResult(step=step.id, status="ok", type="GetInfoResponse", fields=_fields(info, "model_id"))
 
     async def _submit(self, call: _Open, step: Any) -> None:
         begin = self._beginner(call, step)
@@ -205,8 +205,8 @@ class ScenarioRun:
             )
             return
         metrics = value.get("metrics")
-        fields = _fields(value)
-        if "path" in fields:
+        fields = _fields(value, "path")
+        if fields:
             self._paths[step] = fields["path"]
         call.result = StepResult(
             step=step, status="ok", type=kind, metrics=None if metrics is None else _metrics(metrics), fields=fields
@@ -259,6 +259,5 @@ def _spelled(value: Any) -> float | int | str | None:
     return spelling.spell_float(value) if isinstance(value, float) else repr(value)
 
 
-def _fields(result: Mapping[str, Any]) -> dict[str, Any]:
-    names: Sequence[str] = ("path", "model_id")
-    return {name: result[name] for name in names if isinstance(result.get(name), str)}
+def _fields(result: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {name: result[name]} if isinstance(result.get(name), str) else {}
