@@ -27,12 +27,14 @@ def array_path(digest: str) -> str:
 
 
 def read_index(root: Path) -> dict[str, str]:
-    """Return the SHA-256 of every golden file by its path below `root`; empty where there is no index.
+    """Return the SHA-256 of every golden file by its path below `root`; empty where there are no golden files.
 
     Raises ParityError `golden-corrupt` where the index is not what `index_text` wrote.
     """
     path = root / INDEX
     if not path.exists():
+        if any((root / ARRAYS).glob("*.bin")) or any(root.glob("[0-9]*/**/*.json")):
+            corrupt(INDEX, "is missing")
         return {}
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -114,8 +114,11 @@ class GoldenStore:
         A trace that agrees with that of the release before is not stored again; numbers of the stored trace that are
         within tolerance stay. `complete`: scenarios that are not named are removed. Nothing is touched before every
         file is ready; files are replaced by renaming, the index last. Raises ValueError where a scenario does not
-        come with every described release: a later release would inherit the wrong trace.
+        come with every described release: a later release would inherit the wrong trace; ParityError `golden-corrupt`
+        where what stays is damaged. A complete emit repairs any damage.
         """
+        if complete and self._index is None:
+            self._index = _readable_index(self.root)
         scenarios = sorted({scenario for scenario, _ in traces})
         arrays: dict[str, bytes] = {}
         texts: dict[str, str] = {}
@@ -139,7 +142,8 @@ class GoldenStore:
     def verify(self, traces: Mapping[Key, Trace], described: Sequence[str]) -> list[Stale]:
         """Return where stored traces are not what was computed now, beyond tolerance. Files are checked as in load."""
         stale = []
-        for (scenario, release), trace in sorted(traces.items()):
+        in_order = sorted(traces.items(), key=lambda item: (item[0][0], described.index(item[0][1])))
+        for (scenario, release), trace in in_order:
             name = self.resolve(scenario, release, described)
             if name is None:
                 stale.append(Stale(scenario, release, ("no golden trace is stored",)))
@@ -258,6 +262,14 @@ def golden_digest(root: Path) -> str:
     for name, digest in files.items():
         read_checked(root, name, digest)
     return files_digest(files)
+
+
+def _readable_index(root: Path) -> dict[str, str]:
+    """Return the index, or nothing where it is damaged."""
+    try:
+        return read_index(root)
+    except ParityError:
+        return {}
 
 
 def _normal(trace: Trace) -> Any:
