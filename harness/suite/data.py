@@ -33,6 +33,7 @@ TARGETS = "target_tokens"
 
 _DTYPES: dict[str, Any] = {"float32": np.float32, "int64": np.int64}
 _INT64 = np.iinfo(np.int64)
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 _TOKENS, _TARGET_TOKENS = 0, 1
 # How many elements are drawn at once: bounds the memory of the intermediate uint64 arrays.
 _BATCH = 1 << 20
@@ -135,7 +136,7 @@ def _literal_input(spec: InputSpec, place: str) -> InputValue:
                 raise _invalid(f"{place}.values[{index}]", f"{value} is not a whole number, but the dtype is int64")
         return InputValue(_integers(spec.values, f"{place}.values").reshape(shape), spec.container)
     for index, value in enumerate(spec.values):
-        if math.isfinite(value) and abs(value) > np.finfo(np.float32).max:
+        if math.isfinite(value) and abs(value) > _FLOAT32_MAX:
             raise _invalid(f"{place}.values[{index}]", f"{value} does not fit in float32")
     return InputValue(_frozen(np.array(spec.values, dtype=_DTYPES[spec.dtype]).reshape(shape)), spec.container)
 
@@ -166,7 +167,10 @@ def _check_generated(block: GeneratedData, place: str) -> None:
     for name, spec in block.inputs.items():
         if name == TARGETS:
             raise _invalid(f"{place}.inputs.{name}", "target_tokens are always generated")
-        if spec.constant is None:
+        if spec.constant is not None:
+            if math.isfinite(spec.constant) and abs(spec.constant) > _FLOAT32_MAX:
+                raise _invalid(f"{place}.inputs.{name}.constant", f"{spec.constant} does not fit in float32")
+        else:
             _eighths(spec, f"{place}.inputs.{name}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -93,7 +92,8 @@ def _check_argument(name: str, kind: ArgumentKind, argument: Any, earlier: int) 
         if not _whole(argument) or not 0 <= argument < earlier:
             raise _BrokenError(f"{name}: {argument!r} is not the index of an earlier node")
     elif kind == "number":
-        if not (_whole(argument) or isinstance(argument, float)) or not math.isfinite(argument):
+        # Whole numbers of any size are JSON; beyond this they are no float64 either.
+        if not (_whole(argument) or isinstance(argument, float)) or not -1e300 <= argument <= 1e300:
             raise _BrokenError(f"{name}: {argument!r} is not a finite number")
     elif kind == "datum":
         if not _whole(argument) or argument < 0:
