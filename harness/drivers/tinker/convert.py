@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,27 +27,37 @@ def read_tensor(wire: Mapping[str, Any]) -> AnyArray:
     return np.fromfile(wire["file"], dtype=layout, count=count, offset=wire.get("offset", 0)).reshape(shape)
 
 
-def read_datums(sdk: Any, wire: Iterable[Mapping[str, Any]]) -> list[Any]:
-    """Build the SDK's datums. What the SDK refuses, it raises here, as it would in the caller's own code."""
-    return [
-        sdk.types.Datum(
-            model_input=sdk.types.ModelInput.from_ints(read_tensor(datum["tokens"]).tolist()),
-            loss_fn_inputs={name: _contained(sdk, value) for name, value in datum["inputs"].items()},
-        )
-        for datum in wire
-    ]
+@dataclass(frozen=True, slots=True)
+class CallerDatum:
+    """A datum before the SDK has seen it: tokens, and inputs with the containers they are to be handed over in."""
+
+    tokens: AnyArray
+    inputs: Mapping[str, tuple[AnyArray, str]]
 
 
-def _contained(sdk: Any, wire: Mapping[str, Any]) -> Any:
-    array = read_tensor(wire)
-    match wire.get("container", "tensor"):
+def read_datum(wire: Mapping[str, Any]) -> CallerDatum:
+    """Read a datum of the line."""
+    inputs = {name: (read_tensor(value), value.get("container", "tensor")) for name, value in wire["inputs"].items()}
+    return CallerDatum(tokens=read_tensor(wire["tokens"]), inputs=inputs)
+
+
+def build_datum(sdk: Any, datum: CallerDatum) -> Any:
+    """Build the SDK's datum. What the SDK refuses, it raises here, as it would in the caller's own code."""
+    return sdk.types.Datum(
+        model_input=sdk.types.ModelInput.from_ints(datum.tokens.tolist()),
+        loss_fn_inputs={name: _contained(sdk, *value) for name, value in datum.inputs.items()},
+    )
+
+
+def _contained(sdk: Any, array: AnyArray, container: str) -> Any:
+    match container:
         case "native":
             return torch.from_numpy(array.copy())
         case "list":
             return _plain_list(array)
         case _:
             flat = array.reshape(-1).tolist()
-            return sdk.types.TensorData(data=flat, dtype=wire["dtype"], shape=list(array.shape))
+            return sdk.types.TensorData(data=flat, dtype=array.dtype.name, shape=list(array.shape))
 
 
 def _plain_list(array: AnyArray) -> Any:

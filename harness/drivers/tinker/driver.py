@@ -18,6 +18,7 @@ def take_stdout() -> int:
     """Keep the protocol's descriptor, and point fd 1 at stderr: what the SDK prints cannot reach the runner."""
     descriptor = os.dup(1)
     os.dup2(2, 1)
+    sys.stdout = sys.stderr  # not buffered apart, so that nothing printed is lost at the end
     return descriptor
 
 

@@ -7,6 +7,7 @@ import inspect
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from enum import Enum
 from typing import Any
 
 from . import convert, stacks
@@ -15,6 +16,21 @@ from .concurrent_calls import start_concurrently
 from .error_kinds import kind_of
 
 CLOSE = "close"
+STEPS = frozenset(
+    {
+        "await",
+        "create_model",
+        "forward",
+        "forward_backward",
+        "forward_backward_custom",
+        "get_info",
+        "load_state",
+        "load_state_with_optimizer",
+        "optim_step",
+        "save_state",
+        "save_weights_for_sampler",
+    }
+)
 Result = dict[str, Any]
 
 
@@ -22,40 +38,54 @@ class NotPossible(Exception):  # noqa: N818 - it is no error of the SDK: the ste
     """A step cannot be tried, because a step it builds on has not given what it needs."""
 
 
+class _Done(Enum):
+    """What an action did, where it gave no result of the SDK's."""
+
+    SUBMITTED = "unawaited"
+    CLOSED = "ok"
+    NOTHING = ""
+
+
 class _Call:
-    """One step that was submitted: what to wait for, and what was noted on the way."""
+    """One step that is submitted: its result, what to wait for, and what was noted on the way."""
 
     def __init__(self, step: str) -> None:
         self.step = step
         self.result: Result = {"step": step, "status": "skipped"}
         self.waiting: Any = None
+        self.path: str | None = None
         self.callback: LossCallback | None = None
-        self.data: list[Any] | None = None
+        self.data: list[Any] = []
         self.data_before = ""
 
 
 class ScenarioRun:
-    """The steps of one `run` command, executed on a thread of their own and given up at the timeout."""
+    """The steps of one `run` command, executed on a thread of their own and given up at the timeout.
+
+    Only what the SDK raises becomes the error of a step; what fails in the driver itself is raised by `execute`, and
+    what is wrong with the command (an unknown step or name, a tensor that cannot be read) by the constructor.
+    """
 
     def __init__(self, sdk: Any, command: Mapping[str, Any]) -> None:
         self._sdk = sdk
         self._command = command
         self._service: Any = None
         self._models: dict[str, Any] = {}
+        self._given = {name: [convert.read_datum(datum) for datum in data] for name, data in command["data"].items()}
         self._data: dict[str, list[Any]] = {}
-        submits = [step["id"] for step in command["steps"] if step["do"] != "await"]
-        self._calls = {step: _Call(step) for step in [*submits, CLOSE]}
-        self._paths: dict[str, str] = {}
+        self._calls: dict[str, _Call] = {}
+        for step in command["steps"]:
+            self._check(step)
+            if step["do"] != "await":
+                self._calls[step["id"]] = _Call(step["id"])
+        self._calls[CLOSE] = _Call(CLOSE)
         self._open: tuple[_Call, str] | None = None
         self._given_up = False
         self._lock = threading.Lock()
         self._failed: Exception | None = None
 
     def execute(self) -> list[Result]:
-        """Run the steps for at most the command's timeout; return one result per submitted step, and `close`.
-
-        Raises what failed in the driver itself.
-        """
+        """Run the steps for at most the command's timeout; return one result per submitted step, and `close`."""
         thread = threading.Thread(target=self._work, name="parity-steps", daemon=True)
         thread.start()
         thread.join(self._command["timeout"])
@@ -66,61 +96,61 @@ class ScenarioRun:
             if self._open is not None:
                 call, raised_at = self._open
                 call.result = {"step": call.step, "status": "hang", "raised_at": raised_at, "stacks": stacks.of_all()}
-            return [self._told(call) for call in self._calls.values()]
+            return [_told(call) for call in self._calls.values()]
+
+    def _check(self, step: Mapping[str, Any]) -> None:
+        if step["do"] not in STEPS:
+            raise ValueError(f"unknown step {step['do']!r}")
+        losses = self._command["losses"]
+        for key, known in (("data", self._given), ("loss", losses), ("of", self._calls), ("path_of", self._calls)):
+            if key in step and step[key] not in known:
+                raise ValueError(f"step {step['do']!r}: {key} {step[key]!r} is not there")
 
     # --- the thread of the steps --------------------------------------------------------------------------------------
 
     def _work(self) -> None:
         try:
-            self._do_steps()
+            for step in self._command["steps"]:
+                if step["do"] == "await":
+                    self._attempt(self._calls[step["of"]], "await", self._wait)
+                else:
+                    self._attempt(self._calls[step["id"]], "submit", self._submitter(step))
+            self._attempt(self._calls[CLOSE], "submit", self._close)
             _release(self._service)
         except Exception as error:  # noqa: BLE001 - handed to the thread that answers
             with self._lock:
                 self._failed = error
 
-    def _do_steps(self) -> None:
-        for step in self._command["steps"]:
-            if step["do"] == "await":
-                self._attempt(self._calls[step["of"]], "await", self._wait)
-            else:
-                self._attempt(self._calls[step["id"]], "submit", self._submitter(step))
-        self._attempt(self._calls[CLOSE], "submit", self._close)
-
-    def _attempt(self, call: _Call, raised_at: str, action: Callable[[_Call], Result | None]) -> None:
+    def _attempt(self, call: _Call, raised_at: str, action: Callable[[_Call], Any]) -> None:
         """Try one call or one await; note its result, its error, or that it is open."""
         with self._lock:
             if self._given_up:
                 return
             self._open = (call, raised_at)
+        result: Result | None
         try:
-            result = action(call)
+            value = action(call)
         except NotPossible as reason:
             result = {"status": "skipped", "message": str(reason)}
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - every error of the SDK is a result
-            raised_by_loss = call.callback.raised if call.callback else None
-            call.waiting = None
-            result = {
-                "status": "error",
-                "kind": kind_of(error, raised_by_loss=raised_by_loss, raised_at=raised_at),
-                "type": type(error).__name__,
-                "message": str(error),
-                "raised_at": raised_at,
-            }
+            result = _error(call, error, raised_at)
+        else:
+            result = _result(value)
         with self._lock:
             self._open = None
             if result is not None and not self._given_up:
                 call.result = {"step": call.step, **result}
 
-    def _submitter(self, step: Mapping[str, Any]) -> Callable[[_Call], Result | None]:
+    def _submitter(self, step: Mapping[str, Any]) -> Callable[[_Call], Any]:
         match step["do"]:
             case "create_model":
                 return lambda _: self._create_model(step)
             case "get_info":
-                return lambda _: {"status": "ok", **convert.describe_result(self._model(step).get_info())}
-            case other:
-                return lambda call: self._submit(call, other, step)
+                return lambda _: self._model(step).get_info()
+            case _:
+                return lambda call: self._submit(call, step)
 
-    def _create_model(self, step: Mapping[str, Any]) -> Result:
+    def _create_model(self, step: Mapping[str, Any]) -> Any:
         if self._service is None:
             self._service = self._sdk.ServiceClient(
                 base_url=self._command["base_url"], api_key=self._command["api_key"]
@@ -131,40 +161,39 @@ class ScenarioRun:
         # Newer releases return a future of the client that can be used like the client itself.
         client = created.result() if hasattr(type(created), "result") else created
         self._models[step["id"]] = client
-        return {"status": "ok", **convert.describe_result(client)}
+        return client
 
-    def _submit(self, call: _Call, name: str, step: Mapping[str, Any]) -> Result:
+    def _submit(self, call: _Call, step: Mapping[str, Any]) -> _Done:
         client = self._model(step)
-        arguments = self._arguments(call, name, step)
+        arguments = self._arguments(call, step)
         if step.get("style", "blocking") == "concurrent":
-            call.waiting = start_concurrently(getattr(client, f"{name}_async"), *arguments)
+            call.waiting = start_concurrently(getattr(client, f"{step['do']}_async"), *arguments)
         else:
-            call.waiting = getattr(client, name)(*arguments)
-        return {"status": "unawaited"}
+            call.waiting = getattr(client, step["do"])(*arguments)
+        return _Done.SUBMITTED
 
-    def _arguments(self, call: _Call, name: str, step: Mapping[str, Any]) -> tuple[Any, ...]:
-        match name:
+    def _arguments(self, call: _Call, step: Mapping[str, Any]) -> tuple[Any, ...]:
+        match step["do"]:
             case "forward" | "forward_backward":
-                return self._datums(call, step), step.get("loss_fn", "cross_entropy")
+                return self._datums(step["data"]), step.get("loss_fn", "cross_entropy")
             case "forward_backward_custom":
+                call.data = self._datums(step["data"])
+                call.data_before = convert.digest_of_datums(call.data)
                 call.callback = LossCallback(self._command["losses"][step["loss"]])
-                return self._datums(call, step), call.callback
+                return call.data, call.callback
             case "optim_step":
                 return (self._sdk.types.AdamParams(**step.get("params", {})),)
-            case "save_state" | "save_weights_for_sampler":
-                return (step["name"],)
             case "load_state" | "load_state_with_optimizer":
-                if step["path_of"] not in self._paths:
+                path = self._calls[step["path_of"]].path
+                if path is None:
                     raise NotPossible(f"{step['path_of']} gave no path")
-                return (self._paths[step["path_of"]],)
-        raise ValueError(f"unknown step {name!r}")
+                return (path,)
+            case _:
+                return (step["name"],)
 
-    def _datums(self, call: _Call, step: Mapping[str, Any]) -> list[Any]:
-        name = step["data"]
+    def _datums(self, name: str) -> list[Any]:
         if name not in self._data:
-            self._data[name] = convert.read_datums(self._sdk, self._command["data"][name])
-        if call.callback is not None:
-            call.data, call.data_before = self._data[name], convert.digest_of_datums(self._data[name])
+            self._data[name] = [convert.build_datum(self._sdk, datum) for datum in self._given[name]]
         return self._data[name]
 
     def _model(self, step: Mapping[str, Any]) -> Any:
@@ -173,17 +202,16 @@ class ScenarioRun:
             raise NotPossible(f"{name} was not created")
         return self._models[name]
 
-    def _wait(self, call: _Call) -> Result | None:
+    def _wait(self, call: _Call) -> Any:
         if call.waiting is None:
-            return None  # it has its result: it raised when submitted, or needs no await
+            return _Done.NOTHING  # it has its result: it raised when submitted, or needs no await
         waiting, call.waiting = call.waiting, None
         result = waiting.result()
-        told = convert.describe_result(result)
-        if isinstance(getattr(result, "path", None), str):
-            self._paths[call.step] = result.path
-        return {"status": "ok", **told}
+        path = getattr(result, "path", None)
+        call.path = path if isinstance(path, str) else None
+        return result
 
-    def _close(self, _call: _Call) -> Result:
+    def _close(self, _call: _Call) -> _Done:
         service = self._service
         if service is None:
             raise NotPossible("no client was made")
@@ -193,15 +221,31 @@ class ScenarioRun:
         closing = service.close(*arguments)
         if hasattr(type(closing), "result"):
             closing.result()
-        return {"status": "ok"}
+        return _Done.CLOSED
 
-    # --- telling ------------------------------------------------------------------------------------------------------
 
-    def _told(self, call: _Call) -> Result:
-        if call.callback is None:
-            return call.result
-        unchanged = call.data is None or convert.digest_of_datums(call.data) == call.data_before
-        return {**call.result, "saw": call.callback.saw(unchanged=unchanged)}
+def _result(value: Any) -> Result | None:
+    if isinstance(value, _Done):
+        return {"status": value.value} if value.value else None
+    return {"status": "ok", **convert.describe_result(value)}
+
+
+def _error(call: _Call, error: BaseException, raised_at: str) -> Result:
+    raised_by_loss = call.callback.raised if call.callback else None
+    return {
+        "status": "error",
+        "kind": kind_of(error, raised_by_loss=raised_by_loss, raised_at=raised_at),
+        "type": type(error).__name__,
+        "message": str(error),
+        "raised_at": raised_at,
+    }
+
+
+def _told(call: _Call) -> Result:
+    if call.callback is None:
+        return call.result
+    unchanged = convert.digest_of_datums(call.data) == call.data_before
+    return {**call.result, "saw": call.callback.saw(unchanged=unchanged)}
 
 
 def _release(service: Any) -> None:
