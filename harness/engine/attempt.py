@@ -104,7 +104,7 @@ def _judge_all(plan: Plan, planned: PlannedScenario, observed: Trace) -> tuple[C
 
 async def attempt(plan: Plan, planned: PlannedScenario, *, driver: DriverProcess, server: MockServer) -> Attempt:
     """Run `planned` once on `driver` and return the outcome of each of its checks."""
-    lacking = sorted(required_capabilities(planned.scenario) - set(driver.hello.capabilities))
+    lacking = sorted(required_capabilities(planned.scenario) - {"create_model", *driver.hello.capabilities})
     if lacking:
         required = [name for name in lacking if name in plan.contract.requires]
         said = f"the driver does not declare {', '.join(lacking)}"

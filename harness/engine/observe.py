@@ -18,6 +18,19 @@ from mock_server import MockServer
 from mock_server.record import Record
 
 
+LANES = 4
+"""So many scenarios at most share a driver process, whatever it offers.
+
+More would gain nothing on a few cores, and a client that gets no time for seconds looks silent to the server, which
+then takes a request that has not been sent yet for one that is missing.
+"""
+
+
+def lanes(driver: DriverProcess) -> int:
+    """Return how many scenarios `driver` is given at a time."""
+    return max(1, min(LANES, driver.hello.max_in_flight))
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """What one run of a scenario left: the server's record and, unless the driver failed, the trace."""

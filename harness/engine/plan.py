@@ -9,8 +9,8 @@ from harness.contracts.model import Contract
 from harness.drivers.process import Patience
 from harness.drivers.spec import DriverSpec
 from harness.engine.events import PlannedCheck
-from harness.engine.vectors import Vector
 from harness.ledger import Ledger
+from harness.suite.losses.vectors import Vector
 from harness.suite.scenario import Loss, Scenario
 from harness.trace.model import Trace
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from harness.drivers.process import DriverFailure, DriverProcess
 from harness.engine.attempt import Attempt, all_alike, attempt, describe_failure
+from harness.engine.observe import lanes
 from harness.engine.plan import Plan, PlannedScenario
 from mock_server import MockServer
 
@@ -26,7 +27,7 @@ Greet = Callable[[DriverProcess], Awaitable[str]]
 class Pool:
     """Runs scenarios on up to `plan.jobs` driver processes and tells `begun` and `done` about each.
 
-    Each process takes up to its own `max_in_flight` scenarios; another process is started only when there are more
+    Each process takes several scenarios at a time if it offers to (`lanes`); another process is started only when there are more
     than that. With `alone` every scenario gets a fresh process to itself. `greet` is awaited with the first process
     before any scenario starts; a sentence from it says why the driver cannot be trusted, and nothing is run.
     """
@@ -64,7 +65,7 @@ class Pool:
             return
         try:
             first = await self._start()
-            capacity = 1 if self._alone or first is None else max(1, first.hello.max_in_flight)
+            capacity = 1 if self._alone or first is None else lanes(first)
             processes = max(1, min(self._plan.jobs, -(-len(self._waiting) // capacity)))
             async with asyncio.TaskGroup() as group:
                 for number in range(processes):
@@ -97,9 +98,9 @@ class Pool:
             await self._trusted.wait()
             if driver is None:
                 continue
-            lanes = 1 if self._alone else max(1, driver.hello.max_in_flight)
+            places = 1 if self._alone else lanes(driver)
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(lanes, len(self._waiting))):
+                for _ in range(min(places, len(self._waiting))):
                     group.create_task(self._lane(driver))
             await self._end(driver)
             driver = None

@@ -9,16 +9,16 @@ from pathlib import Path
 from harness.checks.registry import CHECKS
 from harness.contracts.model import Contract
 from harness.contracts.timeline import Timeline, load_timeline
-from harness.drivers.registry import resolve
+from harness.drivers.registry import DRIVERS, resolve
 from harness.engine.events import PlannedCheck
 from harness.engine.plan import Plan, PlannedScenario
 from harness.engine.selection import select
-from harness.engine.vectors import load_vectors
 from harness.errors import ParityError
 from harness.golden.store import GoldenStore
 from harness.ledger import read_ledger
 from harness.locations import Locations
 from harness.suite.loader import Suite, load_suite
+from harness.suite.losses.vectors import load_vectors
 
 REFERENCE = "reference"
 
@@ -120,22 +120,29 @@ def prepare(
     Raises ParityError for whatever keeps the run from being meaningful: a malformed scenario or ledger, an empty
     selection, an undescribed contract, a missing, stale or damaged golden trace, an unknown or unavailable SDK.
     """
+    name, _, version = sdk.partition("==")
+    if name not in DRIVERS or (name == REFERENCE and sdk_path is not None):
+        resolve(sdk, sdk_path=sdk_path, contract=contract or "")  # raises, and says why
     timeline = load_timeline(locations.timeline)
     suite = open_suite(locations)
     chosen = choose(suite, expression)
-    # A named contract needs no described subject: that is how an undescribed release is judged by a described one.
-    own: Contract | None = None
-    if contract is None or sdk.partition("==")[2] in timeline.described:
-        own = own_contract(timeline, sdk)
+    # A release that no contract describes can still be judged by one that is named.
+    own = own_contract(timeline, sdk) if contract is None or version in ("", *timeline.described) else None
     point = timeline.point(contract) if contract is not None else own
     if point is None:
-        # Let the registry say what is wrong with the name first; a known SDK without a contract needs one named.
-        resolve(sdk, sdk_path=sdk_path, contract=None)
         raise ParityError(
             "contract-unnamed",
             f"{sdk} picks no contract by its version",
             hint=f"name one, for example --contract tinker-{timeline.described[-1]}",
         )
+    ledger = read_ledger(
+        locations.ledger(name),
+        version=version or point.release,
+        contract=point.id,
+        own_contract=own is not None and (own.id == point.id or name == REFERENCE),
+        scenarios={scenario.id: scenario.judge.checks for scenario in suite.scenarios.values()},
+        contracts=tuple(f"tinker-{release}" for release in timeline.described),
+    )
     scenarios = plan_scenarios(
         suite,
         chosen,
@@ -144,16 +151,6 @@ def prepare(
         described=timeline.described,
         timeout=timeout,
     )
-    name, _, version = sdk.partition("==")
-    ledger = read_ledger(
-        locations.ledger(name),
-        version=version,
-        contract=point.id,
-        own_contract=own is not None and own.id == point.id,
-        scenarios={scenario.id: scenario.judge.checks for scenario in suite.scenarios.values()},
-        contracts=tuple(f"tinker-{release}" for release in timeline.described),
-    )
-    vectors = load_vectors(locations.operation_vectors)
     arguments = ["--sdk", sdk]
     if sdk_path is not None:
         arguments += ["--sdk-path", str(sdk_path)]
@@ -166,7 +163,7 @@ def prepare(
         losses=suite.losses,
         suite=suite_digest(scenarios),
         ledger=ledger,
-        vectors=vectors,
+        vectors=load_vectors(locations.operation_vectors),
         jobs=jobs,
         keep_exchange=keep_exchange,
         arguments=tuple(arguments),

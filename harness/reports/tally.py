@@ -86,10 +86,14 @@ class Tally:
 
     @property
     def exit_status(self) -> int:
-        """What the process ends with: 0 everything held, 1 something did not, 2 the run was cut short."""
+        """What the process ends with: 0 everything held, 1 something did not, 2 the run was cut short.
+
+        A run in which nothing held, because nothing was supported, did not hold either.
+        """
         if self.interrupted:
             return NOT_RUN
-        return DIVERGED if any(fails(result) for result in self.results) else HELD
+        held = any(result.outcome in {"pass", "known"} for result in self.results)
+        return HELD if held and not any(fails(result) for result in self.results) else DIVERGED
 
 
 def fails(result: CheckJudged) -> bool:

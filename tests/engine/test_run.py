@@ -25,9 +25,9 @@ from harness.engine.events import (
 )
 from harness.engine.plan import Plan, PlannedScenario
 from harness.engine.run import run
-from harness.engine.vectors import Vector
 from harness.errors import ParityError
 from harness.ledger import Divergence, Ledger
+from harness.suite.losses.vectors import Expected, Vector
 from harness.suite.scenario import GetInfo, Judgement, SaveState, Scenario, Stimulus
 from harness.trace.normalise import make_trace
 from mock_server.record import Record
@@ -286,7 +286,8 @@ def test_the_ledger_has_the_last_word(make_plan, play):
 
 def test_wrong_losses_stop_the_run_before_it_begins(make_plan, play, tmp_path):
     """A driver that computes an operation wrong is not asked to run anything."""
-    vector = Vector(name="add/0", case={"loss": {}, "logprobs": [], "fields": []}, loss=1.0, gradients=[])
+    case = {"loss": {}, "logprobs": [], "fields": []}
+    vector = Vector(name="add/0", case=case, expected=Expected(loss=1.0, metrics={}, gradients=()))
     events = play(make_plan("one", "two", vectors=(vector,)))
     assert _outcomes(events, "one") == _outcomes(events, "two") == ["error", "error"]
     assert "add/0" in _message(events, "one")

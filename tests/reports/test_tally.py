@@ -20,12 +20,18 @@ def _status(*results, interrupted=False):
 def test_exit_status_of_each_outcome(outcome):
     """pass, known and an optional unsupported hold; fail, fixed, error and not_run fail the run."""
     expected = HELD if outcome in {"pass", "known", "unsupported"} else DIVERGED
-    assert _status(CheckJudged("a/b", "c.d", outcome)) == expected
+    assert _status(CheckJudged("a/b", "c.c", "pass"), CheckJudged("a/b", "c.d", outcome)) == expected
 
 
 def test_a_missing_required_capability_fails_the_run():
     """Unsupported is red where the contract requires the capability."""
     assert _status(CheckJudged("a/b", "c.d", "unsupported", required=True)) == DIVERGED
+
+
+def test_a_run_in_which_nothing_is_supported_does_not_hold():
+    """Green needs something that held."""
+    assert _status(CheckJudged("a/b", "c.d", "unsupported")) == DIVERGED
+    assert _status() == DIVERGED
 
 
 def test_an_interrupted_run_could_not_be_run():
