@@ -108,7 +108,7 @@ def build_timeline(raw: Mapping[str, Any], path: Path) -> Timeline:
     first = state.get("release")
     if not isinstance(first, str):
         raise _malformed(path, "the baseline names no release")
-    points = {first: _contract(state, first, path)}
+    points: dict[str, Contract] = {}
     releases = [first]
     for change in file.change:
         if release_key(change.release) < release_key(releases[-1]):
@@ -116,9 +116,10 @@ def build_timeline(raw: Mapping[str, Any], path: Path) -> Timeline:
         if change.release == first:
             raise _malformed(path, f"a change of {first}, which is the baseline")
         if change.release != releases[-1]:
+            points[releases[-1]] = _contract(state, releases[-1], path)
             releases.append(change.release)
         _apply(state, change, path)
-        points[change.release] = _contract(state, change.release, path)
+    points[releases[-1]] = _contract(state, releases[-1], path)
     return Timeline(described=tuple(releases), changes=file.change, points=points)
 
 
