@@ -248,7 +248,7 @@ class TrainingClient:
         return self._submit("save_weights", "SaveWeights", {"path": name}, Call(call, "TrainingClient.save_state"))
 
     def load_state(self, path: str, *, call: str = "") -> Pending[dict[str, Any]]:
-        """Load parameters; the optimizer state stays as it is."""
+        """Load parameters; the optimizer starts afresh."""
         label = Call(call, "TrainingClient.load_state")
         return self._submit("load_weights", "LoadWeights", {"path": path, "optimizer": False}, label)
 

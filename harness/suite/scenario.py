@@ -142,7 +142,7 @@ class SaveState(StepBase, frozen=True, tag="save_state", kw_only=True):
 
 
 class LoadState(StepBase, frozen=True, tag="load_state", kw_only=True):
-    """`load_state(path)`, the optimizer state left alone. `path_of` names an awaited save_state step."""
+    """`load_state(path)`: weights only, the optimizer starts afresh. `path_of` names an awaited save_state step."""
 
     id: Name
     path_of: Name

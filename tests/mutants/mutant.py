@@ -1,0 +1,71 @@
+"""What a deliberately wrong client is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.reference.behaviour import Behaviour
+from harness.reference.client import ReferenceClient
+
+QUICK = (
+    "custom/sum-literal",
+    "custom/gradient-literal",
+    "custom/last-token",
+    "custom/nonlinear",
+    "custom/cross-datum",
+    "custom/targets-2d",
+    "custom/targets-2d-sparse",
+    "custom/extra-inputs",
+    "custom/user-weights",
+    "custom/plain-lists",
+    "custom/clipped-ratio",
+    "errors/missing-gradient",
+    "errors/loss-raises",
+    "errors/loss-not-scalar",
+    "errors/loss-constant",
+    "errors/unusable-metric",
+    "chunks/count-1024",
+    "chunks/count-1025",
+    "chunks/limits-from-config",
+    "metrics/reduction",
+    "metrics/single-chunk",
+    "metrics/collision",
+    "order/custom-then-optim",
+    "order/custom-then-optim-concurrent",
+    "order/two-customs-concurrent",
+    "order/ids-are-shared",
+    "state/load-weights",
+    "state/load-with-optimizer",
+    "training/five-steps-sgd",
+    "futures/try-again",
+    "futures/metadata-only",
+    "session/lifecycle",
+    "session/forward-only",
+)
+"""What a mutant runs unless it names its own: everything but the scenarios with megabytes of data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """The reference client with one thing wrong.
+
+    `says` is the mistake in a sentence. `reddens` are the ids of the checks that must fail somewhere in `scenarios`,
+    exactly these, and `because` says why each of them must. `silences` are checks that find nothing to look at
+    because of the mistake (`not_run`). `change` alters the behaviour, `client` replaces the client.
+    """
+
+    name: str
+    says: str
+    reddens: frozenset[str]
+    because: str
+    contract: str = "tinker-0.38.0"
+    scenarios: tuple[str, ...] = QUICK
+    silences: frozenset[str] = frozenset()
+    change: Callable[[Behaviour], Behaviour] = lambda behaviour: behaviour
+    client: type[ReferenceClient] = ReferenceClient
+
+
+def checks(*names: str) -> frozenset[str]:
+    """Return a set of check ids, each given as one word or several separated by blanks."""
+    return frozenset(word for name in names for word in name.split())
