@@ -1,8 +1,9 @@
 """Golden documents as text: JSON a person can review, with numbers that come back bit for bit.
 
 A document is a tree of mappings, lists, scalars and numpy arrays. In the file an array is `{"dtype", "values"}` on one
-line, `{"dtype", "all", "count"}` where its elements are equal, or, above a size, `{"dtype", "count", "file"}` with the
-SHA-256 of its raw little-endian bytes, which are stored once for all files. NaN and infinities are spelled as strings.
+line, `{"dtype", "all", "count"}` where its elements are equal, or, above a size, `{"dtype", "stored", "count", "file"}`
+with the SHA-256 of its raw little-endian bytes, which are stored once for all files; whole numbers are stored in the
+narrowest dtype that holds them. NaN and infinities are spelled as strings.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ _DTYPES = {
     "float64": "<f8",
     "int32": "<i4",
     "int64": "<i8",
+    "int16": "<i2",
     "uint8": "|u1",
+    "uint16": "<u2",
     "bool": "|b1",
 }
+_WHOLE = ("uint8", "uint16", "int16", "int32")
 
 
 def render(document: Any, keep: Callable[[bytes], str]) -> str:
@@ -77,8 +81,18 @@ def _array(array: AnyArray, keep: Callable[[bytes], str]) -> dict[str, Any]:
     if flat.size > 1 and raw(flat) == raw(np.full_like(flat, flat[0])):
         return {**head, "all": _element(flat[0]), "count": int(flat.size)}
     if flat.size > INLINE:
-        return {**head, "count": int(flat.size), "file": keep(raw(flat))}
+        narrow = _narrowed(flat)
+        return {**head, "stored": narrow.dtype.name, "count": int(flat.size), "file": keep(raw(narrow))}
     return {**head, "values": [_element(entry) for entry in flat]}
+
+
+def _narrowed(flat: AnyArray) -> AnyArray:
+    """Return whole numbers in the narrowest dtype that holds them; other numbers as they are."""
+    if flat.dtype.kind != "i":
+        return flat
+    low, high = int(flat.min()), int(flat.max())
+    fitting = (name for name in _WHOLE if np.iinfo(name).min <= low and high <= np.iinfo(name).max)
+    return flat.astype(next(fitting, flat.dtype.name))
 
 
 def _element(entry: Any) -> Any:
@@ -111,7 +125,7 @@ def _document(value: Any, fetch: Callable[[str], bytes]) -> Any:
 def _numbers(value: dict[str, Any], fetch: Callable[[str], bytes]) -> AnyArray:
     dtype = np.dtype(_DTYPES[value["dtype"]])
     if "file" in value:
-        flat = np.frombuffer(fetch(value["file"]), dtype=dtype).copy()
+        flat = np.frombuffer(fetch(value["file"]), dtype=_DTYPES[value["stored"]]).astype(dtype)
         if flat.size != value["count"]:
             raise ValueError(f"{value['file']} holds {flat.size} numbers, not {value['count']}")
     elif "all" in value:
