@@ -424,12 +424,14 @@ def test_errors_have_the_kinds_of_the_protocol(drivers: Drivers) -> None:
 
 
 def test_concurrent_errors_are_raised_where_the_user_meets_them(drivers: Drivers) -> None:
-    """What a call raises before it first waits is raised by the call, what it raises later by the await."""
+    """What a task raises, at once or later, its user meets when awaiting it; one nobody awaits is unawaited."""
     steps = [model("early", "early"), model("late", "late")]
+    steps += [call("forward", "f_none", data="batch", model="early", style="concurrent")]
     for name in ("early", "late"):
         steps += [call("forward", f"f_{name}", data="batch", model=name, style="concurrent"), wait(f"f_{name}")]
     results = drivers.run("fake", steps)
-    assert [results["f_early"].raised_at, results["f_late"].raised_at] == ["submit", "await"]
+    assert [results["f_early"].raised_at, results["f_late"].raised_at] == ["await", "await"]
+    assert results["f_none"].status == "unawaited"
     assert [results["f_early"].kind, results["f_late"].kind] == ["request_failed"] * 2
 
 

@@ -12,10 +12,14 @@ T = TypeVar("T")
 
 
 class ConcurrentCall:
-    """A call that runs as a task of the user's event loop, which is the driver's and not the SDK's."""
+    """A call that runs as a task of the user's event loop, which is the driver's and not the SDK's.
+
+    `ended_at_once`: it ended before it waited for anything, so that an error is about the call and not its result.
+    """
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self._task = task
+        self.ended_at_once = task.done()
 
     def result(self) -> Any:
         """Wait for the call, and then for the future it returned."""
@@ -26,17 +30,15 @@ class ConcurrentCall:
 
 
 def start_concurrently(method: Callable[..., Coroutine[Any, Any, Awaitable[Any]]], *arguments: Any) -> ConcurrentCall:
-    """Start `method` as a task and let it run until it first waits; raise what it raised by then."""
+    """Start `method` as a task and let it run until it first waits. What it raises is raised by `result`."""
 
-    async def start() -> asyncio.Task[Any]:
+    async def start() -> ConcurrentCall:
         task = asyncio.ensure_future(method(*arguments))
         # The task was scheduled before this coroutine goes on: after one turn its first synchronous part has run.
         await asyncio.sleep(0)
-        if task.done():
-            task.result()
-        return task
+        return ConcurrentCall(task)
 
-    return ConcurrentCall(_in_loop(start()))
+    return _in_loop(start())
 
 
 def _in_loop(waiting: Coroutine[Any, Any, T]) -> T:

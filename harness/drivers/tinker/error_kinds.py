@@ -33,10 +33,11 @@ OUTPUT_KEYS = frozenset({"logprobs", "loss:sum"})
 """A KeyError of one of these is about the server's output, of any other about the caller's datum."""
 
 
-def kind_of(error: BaseException, *, raised_by_loss: BaseException | None, raised_at: str) -> str:
+def kind_of(error: BaseException, *, raised_by_loss: BaseException | None, at_once: bool) -> str:
     """Return the kind of an error that a call or an await raised.
 
-    `raised_by_loss` is what the loss callback raised during the call, `raised_at` is `submit` or `await`.
+    `raised_by_loss` is what the loss callback raised during the call; `at_once` says that the call itself
+    raised it: unless the error tells otherwise, the arguments are to blame, and else what the server answered.
     """
     by_message = _by_message(error)
     if by_message == "client_poisoned":
@@ -50,7 +51,7 @@ def kind_of(error: BaseException, *, raised_by_loss: BaseException | None, raise
             return kind
     if isinstance(error, KeyError):
         return "bad_output" if error.args[:1] and error.args[0] in OUTPUT_KEYS else "invalid_input"
-    return "bad_output" if raised_at == "await" else "invalid_input"
+    return "invalid_input" if at_once else "bad_output"
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import convert, stacks
 from .callback import LossCallback
-from .concurrent_calls import start_concurrently
+from .concurrent_calls import ConcurrentCall, start_concurrently
 from .error_kinds import kind_of
 
 CLOSE = "close"
@@ -134,6 +134,7 @@ class ScenarioRun:
             result = {"status": "skipped", "message": str(reason)}
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - every error of the SDK is a result
             result = _error(call, error, raised_at)
+            call.waiting = None
         else:
             result = _result(value)
         with self._lock:
@@ -205,8 +206,8 @@ class ScenarioRun:
     def _wait(self, call: _Call) -> Any:
         if call.waiting is None:
             return _Done.NOTHING  # it has its result: it raised when submitted, or needs no await
-        waiting, call.waiting = call.waiting, None
-        result = waiting.result()
+        result = call.waiting.result()
+        call.waiting = None
         path = getattr(result, "path", None)
         call.path = path if isinstance(path, str) else None
         return result
@@ -232,9 +233,10 @@ def _result(value: Any) -> Result | None:
 
 def _error(call: _Call, error: BaseException, raised_at: str) -> Result:
     raised_by_loss = call.callback.raised if call.callback else None
+    at_once = raised_at == "submit" or (isinstance(call.waiting, ConcurrentCall) and call.waiting.ended_at_once)
     return {
         "status": "error",
-        "kind": kind_of(error, raised_by_loss=raised_by_loss, raised_at=raised_at),
+        "kind": kind_of(error, raised_by_loss=raised_by_loss, at_once=at_once),
         "type": type(error).__name__,
         "message": str(error),
         "raised_at": raised_at,
