@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.checks.columns import spelled
 from harness.checks.diagnosis import why_keys, why_metric
-from harness.checks.numbers import compare
+from harness.checks.numbers import all_close, compare
 from harness.checks.outcome import count, failed, listed, nothing, passed
 from harness.checks.steps import both, result_group
 from harness.checks.verdict import Case, Check, Verdict
@@ -53,7 +53,7 @@ def values(case: Case) -> Verdict:
                     expected=spelled(left),
                     observed=spelled(right),
                     where=f"{step}, {name}",
-                    cause=_why(case, step, name, left, right),
+                    cause=_moved(case, name, left, golden, seen) or _why(case, step, name, left, right),
                 )
     if not looked:
         return nothing(_reason(case))
@@ -70,6 +70,17 @@ def _number(value: Any) -> float | str | None:
     if isinstance(value, str):
         return _SPELLED.get(value, value)
     return None if value is None else value if isinstance(value, int) else float(value)
+
+
+def _moved(case: Case, name: str, left: float, golden: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
+    """Tell a value that is there, under another name."""
+    for other in sorted(seen.keys() - golden.keys()):
+        value = _number(seen[other])
+        if isinstance(value, (int, float)) and all_close(
+            np.array([left]), np.array([value]), rtol=case.tolerance.rtol, atol=case.tolerance.atol
+        ):
+            return f"golden's {name} is under {other}"
+    return ""
 
 
 def _why(case: Case, step: str, name: str, golden: float, seen: float) -> str:

@@ -16,6 +16,8 @@ import numpy.typing as npt
 Numbers = npt.NDArray[Any]
 _BLOCK = 1 << 14
 _LESS = 1 - 1e-5
+_COUNTED = 10**6
+"""Numbers further apart than this are simply other numbers: their distance in ulp tells a reader nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Mismatch:
 
     def __str__(self) -> str:
         distance = f"off by {self.absolute:.9g}" if np.isfinite(self.absolute) else "not comparable"
-        ulps = "" if self.ulps is None else f", {self.ulps} ulp"
+        ulps = "" if self.ulps is None or self.ulps > _COUNTED else f", {self.ulps} ulp"
         return f"{self.count} of {self.total} differ; worst {distance}{ulps}"
 
 

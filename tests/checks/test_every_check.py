@@ -552,6 +552,35 @@ def test_a_long_difference_stays_short():
     assert max(len(verdict.expected), len(verdict.observed), len(verdict.where), len(verdict.cause)) <= 320
 
 
+def test_a_metric_that_moved_is_found_under_its_other_name():
+    """Where golden's value is there under a name golden has not, the cause says so."""
+    metrics = {"loss:sum": 1.0, "surrogate_loss:sum": 32.0, "n:mean": 1.25, "old:sum": 7.5}
+    verdict = judge("metrics.values", case(FULL, with_step(FULL, "fb", metrics=metrics)))
+    assert verdict.cause == "golden's loss:sum is under old:sum"
+
+
+def test_a_client_that_cannot_be_closed_is_judged_by_what_it_sends():
+    """Where golden's client has no close, a step `close` that went well is nobody's divergence but session.end's."""
+    golden = with_step(FULL, "close", status="skipped")
+    assert judge("result.status", case(golden, FULL)).outcome == "pass"
+    failing = with_step(FAILING, "close", status="skipped")
+    assert judge("error.after", case(failing, FAILING)).outcome == "pass"
+
+
+def test_a_hang_leaves_the_end_of_the_session_open():
+    """After a hang nothing is said about how the client is closed."""
+    hanging = _without_control("session/finish")(with_step(FULL, "late", status="hang"))
+    assert judge("session.end", case(FULL, hanging)).outcome == "not_run"
+
+
+def test_what_is_unsent_after_a_failure_has_one_name():
+    """In a scenario that fails, a missing operation is error.sent's alone."""
+    step = next(r for r in FULL.requests if r.call == "opt")
+    golden = replace(FAILING, requests=(*FAILING.requests, replace(step, seq_id=3, arrival=9, sent_after=2)))
+    red = [check for check in CHECKS if judge(check, case(golden, FAILING)).outcome == "fail"]
+    assert red == ["error.sent"]
+
+
 def test_identical_datums_are_told_by_position():
     """Where data repeats, a cut is still judged by position."""
     same = [datum([1], [2], [0])] * 3
