@@ -38,9 +38,20 @@ class PollRules:
 
 
 class Transport:
-    """One tenant's connections. Belongs to one event loop; `close` it."""
+    """One tenant's connections. Belongs to one event loop; `close` it.
 
-    def __init__(self, base_url: str, api_key: str, *, user_agent: str, sleep: Sleep = asyncio.sleep) -> None:
+    `sleep` waits, `carrier` replaces the network, where a test needs it.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        user_agent: str,
+        sleep: Sleep = asyncio.sleep,
+        carrier: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
         self._sleep = sleep
         self._http = httpx.AsyncClient(
             base_url=base_url.rstrip("/"),
@@ -49,6 +60,7 @@ class Transport:
             # Certificates are loaded for nothing when the server is plain HTTP on loopback, which takes a while.
             verify=base_url.startswith("https:"),
             trust_env=False,
+            transport=carrier,
         )
 
     async def close(self) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import threading
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -226,14 +224,20 @@ class ScenarioRun:
 
 
 def stacks_of(work: asyncio.Task[Any]) -> str:
-    """Return where a run stands: its own stack, and those of the tasks of this loop that wait."""
-    parts = []
-    for task in [work, *(other for other in asyncio.all_tasks() if other is not work)]:
-        written = io.StringIO()
-        task.print_stack(file=written)
-        parts.append(written.getvalue())
-    parts.append(f"{threading.active_count()} threads\n" + "".join(traceback.format_stack(limit=1)))
-    return "\n".join(parts)
+    """Return where a run stands: its own chain of awaits, and those of the loop's other tasks, outermost first."""
+    return "\n".join(_awaits(task) for task in [work, *(other for other in asyncio.all_tasks() if other is not work)])
+
+
+def _awaits(task: asyncio.Task[Any]) -> str:
+    lines = [f"Task {task.get_name()}:\n"]
+    # asyncio shows only the outermost frame of a suspended task; the rest is behind what it awaits.
+    awaited: Any = task.get_coro()
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame is not None:
+            lines += traceback.format_stack(frame, limit=1)
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    return "".join(lines)
 
 
 def _later(begin: Callable[[], Pending[Any]]) -> Callable[[], Any]:

@@ -118,6 +118,10 @@ class _Service:
                 await self._finish()
                 self._answer(Answer(id=command.id, ok={}))
                 return
+            if isinstance(command, Hello):
+                hello = msgspec.structs.replace(self._hello, nonce=command.nonce)
+                self._answer(Answer(id=command.id, ok=msgspec.to_builtins(hello)))
+                continue
             task = loop.create_task(self._dispatch(command))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -128,7 +132,7 @@ class _Service:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _dispatch(self, command: Hello | Run | Evaluate) -> None:
+    async def _dispatch(self, command: Run | Evaluate) -> None:
         try:
             result = await self._result(command)
         except Exception as error:  # noqa: BLE001 - whatever fails here is the driver's failure and is said
@@ -139,10 +143,8 @@ class _Service:
         else:
             self._answer(Answer(id=command.id, ok=msgspec.to_builtins(result)))
 
-    async def _result(self, command: Hello | Run | Evaluate) -> Any:
+    async def _result(self, command: Run | Evaluate) -> Any:
         match command:
-            case Hello():
-                return msgspec.structs.replace(self._hello, nonce=command.nonce)
             case Run():
                 client = self._factory(command.base_url, command.api_key, self._workers)
                 return RunAnswer(steps=await ScenarioRun(client, command).execute())
