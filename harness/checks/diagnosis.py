@@ -8,6 +8,7 @@ import numpy as np
 
 from harness.checks.numbers import Numbers, all_close
 
+_TRIED = 64
 _ENOUGH = 1
 """A scale or a shift needs more than this many distinct values to be told from chance."""
 
@@ -104,8 +105,11 @@ def _other_datum(a: Numbers, b: Numbers, starts: Numbers, agree: object) -> str:
         return ""
     wrong = right[first]
     if wrong.any():
-        for i, candidate in enumerate(left):
-            if i != first and candidate.size == wrong.size and agree(candidate, wrong):
+        heads = np.array([piece[0] for piece in left])
+        sizes = np.array([piece.size for piece in left])
+        near = np.abs(heads - wrong[0]) <= 1e-3 * np.abs(wrong[0]) + 1e-6
+        for i in np.flatnonzero(near & (sizes == wrong.size))[:_TRIED]:
+            if i != first and agree(left[i], wrong):
                 return f"of another datum: what datum {first} carries is golden's datum {i}"
     if wrong.size > 1 and agree(np.sort(left[first]), np.sort(wrong)):
         return "the same values in another order"

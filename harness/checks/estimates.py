@@ -86,14 +86,14 @@ def why_limit(case: Case, group: Group) -> str:
     if not datums or sum(golden) != len(datums) or seen == golden:
         return ""
     right = ESTIMATES[limit.estimate]
-    largest = max(seen)
-    if largest != limit.count and _cuts(datums, right, largest, limit.bytes, strict=False) == seen:
-        return f"cut at {largest} datums, the contract at {limit.count}"
     if _cuts(datums, right, limit.count, limit.bytes, strict=True) == seen:
         return f"cut when the limit of {limit.bytes} bytes is reached, the contract only when it is passed"
     for says, estimate in _OTHER_WAYS.items():
         if estimate is not right and _cuts(datums, estimate, limit.count, limit.bytes, strict=False) == seen:
             return f"counted {says}; the contract counts {limit.estimate}"
+    largest = max(seen)
+    if largest != limit.count and _cuts(datums, right, largest, limit.bytes, strict=False) == seen:
+        return f"cut at {largest} datums, the contract at {limit.count}"
     return ""
 
 

@@ -119,6 +119,10 @@ def retrieval(case: Case) -> Verdict:
         seen.setdefault(r.request_type, set()).add((r.accept, ",".join(r.body_keys)))
     for request_type in sorted(seen):
         if request_type not in golden:
+            # An operation that golden does not send is judged by what is sent; here only how its result is asked for.
+            known = case.contract.wire.accept.get(request_type)
+            if known is not None and {accept for accept, _ in seen[request_type]} == {known}:
+                continue
             return failed(
                 "results are asked for under another request type",
                 expected=listed(sorted(golden)),
