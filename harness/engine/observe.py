@@ -17,7 +17,6 @@ from harness.trace.normalise import make_trace
 from mock_server import MockServer
 from mock_server.record import Record
 
-
 LANES = 4
 """So many scenarios at most share a driver process, whatever it offers.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -65,8 +65,9 @@ class ConsoleReport:
 
     def _introduce(self, event: SubjectReady) -> None:
         file = str(event.sdk.get("file", ""))
-        libraries = ", ".join(f"{name} {version}" for name, version in sorted(event.libraries.items()))
-        self._line(Painted("dim", "  ".join(part for part in (event.runtime, libraries, file) if part)))
+        # Every library is in the JSON report; what computes the numbers is what a reader may want to know now.
+        library = next((f"{name} {event.libraries[name]}" for name in ("torch", "nx") if name in event.libraries), "")
+        self._line(Painted("dim", "  ".join(part for part in (event.runtime, library, file) if part)))
 
     def _scenario(self, event: ScenarioFinished) -> None:
         if self._live:
@@ -111,8 +112,8 @@ class ConsoleReport:
         run = self._tally.scenarios.get(scenario)
         self._line("")
         self._line(Painted("bold", f"{scenario}  {run.title if run else ''}"))
-        for result in bad:
-            self._failure(result)
+        for result, checks in _alike(bad):
+            self._failure(result, checks)
         if run and run.note:
             self._line(f"  note      {run.note}")
         self._line(f"  again     {self._command(scenario)}")
@@ -121,9 +122,10 @@ class ConsoleReport:
             for line in run.exchange.splitlines():
                 self._line(f"    {line}")
 
-    def _failure(self, result: CheckJudged) -> None:
+    def _failure(self, result: CheckJudged, checks: Sequence[str]) -> None:
         lines = result.message.splitlines() or [""]
-        self._line("  ", Painted("red", _SHOWN[result.outcome]), f" {result.check}  {lines[0]}")
+        which = checks[0] if len(checks) == 1 else f"{checks[0]} and {len(checks) - 1} more"
+        self._line("  ", Painted("red", _SHOWN[result.outcome]), f" {which}  {lines[0]}")
         for line in lines[1:]:
             self._line(f"    {line}")
         for name in ("expected", "observed", "where", "cause"):
@@ -192,6 +194,15 @@ class ConsoleReport:
         self._stream.write("\n")
         if not self._live:
             self._stream.flush()
+
+
+def _alike(results: Sequence[CheckJudged]) -> list[tuple[CheckJudged, list[str]]]:
+    """Put results that say the same together: a driver that failed is one finding, however many checks it cost."""
+    groups: dict[tuple[str, ...], tuple[CheckJudged, list[str]]] = {}
+    for result in results:
+        said = (result.outcome, result.message, result.expected, result.observed, result.where, result.cause)
+        groups.setdefault(said, (result, []))[1].append(result.check)
+    return list(groups.values())
 
 
 def _count(number: int, noun: str) -> str:

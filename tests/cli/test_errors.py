@@ -72,8 +72,8 @@ def test_a_malformed_scenario_is_refused(root):
 def test_a_scenario_with_an_unknown_check_is_refused(root):
     """A check id that does not exist is found before anything runs."""
     file = root / "fixtures/scenarios/session/lifecycle.toml"
-    file.write_text(file.read_text("utf-8").replace('"gaps.none"', '"gaps.nome"'), encoding="utf-8")
-    assert "gaps.nome" in _refused(_parity("list", root=root), "check-unknown")
+    file.write_text(file.read_text("utf-8").replace('"session.start"', '"session.stort"'), encoding="utf-8")
+    assert "session.stort" in _refused(_parity("list", root=root), "check-unknown")
 
 
 def test_a_malformed_ledger_is_refused(root):
@@ -95,8 +95,8 @@ def test_a_stimulus_that_changed_makes_its_golden_trace_stale(root):
 
 def test_damaged_golden_files_are_refused(root):
     """A golden file that was edited is found before anything runs."""
-    file = next((root / "golden").glob("*/session/lifecycle.json"))
-    file.write_text(file.read_text("utf-8").replace("lifecycle", "lifecycl3", 1), encoding="utf-8")
+    for file in (root / "golden").glob("*/session/lifecycle.json"):
+        file.write_text(file.read_text("utf-8").replace("lifecycle", "lifecycl3", 1), encoding="utf-8")
     _refused(_parity("run", "--sdk", "reference", "-k", "session/lifecycle", root=root), "golden-corrupt")
 
 

@@ -102,6 +102,24 @@ def test_a_scenario_that_held_only_when_run_again_is_named(show):
     assert "everything held" in output
 
 
+def test_checks_that_say_the_same_are_one_finding(show):
+    """A driver that crashed is told once, not once per check."""
+    checks = [PlannedCheck("a/b", name) for name in ("chunks.limits", "order.seq", "order.unique")]
+    judged = [
+        CheckJudged("a/b", check.check, "error", "the driver failed (crash): exit\nlast words") for check in checks
+    ]
+    output = show(
+        events=(
+            RunStarted("tinker", "1", "c", "s", tuple(checks), 1),
+            *judged,
+            ScenarioFinished("a/b", "t", 0.1),
+            RunFinished(0.2),
+        )
+    )
+    assert output.count("last words") == 1
+    assert "  error chunks.limits and 2 more  the driver failed (crash): exit\n    last words\n" in output
+
+
 def test_an_interrupted_run_says_so(show):
     """Checks that were never reached are counted, not listed one by one."""
     output = show(
