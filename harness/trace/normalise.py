@@ -37,6 +37,9 @@ _CONTROL_ROUTES = frozenset(
     }
 )
 _BACKGROUND_ROUTES = frozenset({"retrieve_future", "session_heartbeat", "telemetry"})
+_LEFT_OUT = _BACKGROUND_ROUTES | {"?"}
+"""Background traffic is judged elsewhere or not at all; an unknown path is a violation, not a step of the run."""
+
 _ONCE_ROUTES = frozenset({"client/dynamic_config"})
 
 _KEPT_HEADERS = frozenset({"accept", "content-encoding", "content-type", "user-agent"})
@@ -119,11 +122,11 @@ def _kept(exchanges: Sequence[Exchange]) -> list[tuple[Exchange, int, bool]]:
             sends[exchange.resend_of] = sends.get(exchange.resend_of, 0) + 1
     kept: list[tuple[Exchange, int, bool]] = []
     once: set[str] = set()
-    # A model that has sent an operation is set up: a get_info before that belongs to its set-up, once.
+    # A model that has been sent an operation is set up: every get_info before that belongs to its set-up.
     set_up: set[str] = set()
     for exchange in sorted(exchanges, key=lambda e: e.ordinal):
         route = exchange.route
-        if exchange.resend_of is not None or route in _BACKGROUND_ROUTES or route in once:
+        if exchange.resend_of is not None or route in _LEFT_OUT or route in once:
             continue
         if route in _ONCE_ROUTES:
             once.add(route)
@@ -131,7 +134,8 @@ def _kept(exchanges: Sequence[Exchange]) -> list[tuple[Exchange, int, bool]]:
         if not is_control:
             model = _field(exchange.body, "model_id")
             is_control = route == "get_info" and model not in set_up
-            set_up.add(model)
+            if route != "get_info":
+                set_up.add(model)
         kept.append((exchange, 1 + sends.get(exchange.ordinal, 0), is_control))
     return kept
 

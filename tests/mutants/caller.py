@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mutant import Mutant, checks
 
+from harness.contracts.model import Wire
 from harness.reference.behaviour import Behaviour
-from harness.reference.client import Pending, ReferenceClient, TrainingClient
+from harness.reference.client import Call, Pending, ReferenceClient, TrainingClient
 from harness.reference.custom_loss import LossFn
-from harness.reference.encoding import PassOutput
+from harness.reference.encoding import Encoded, PassOutput, PassRequest, encode_protobuf
 from harness.reference.values import Datum
 from harness.suite.data import DatumValue
 
@@ -89,14 +91,111 @@ class HidesInputs(_WrappedLosses):
         return shown
 
 
-def _reversed_outputs(behaviour: Behaviour) -> Behaviour:
-    decode = behaviour.codec.decode
+class _AlteredResults(ReferenceClient):
+    """Hands the result of every custom call to `altered` before the caller gets it."""
 
-    def turned(content: bytes) -> PassOutput:
-        output = decode(content)
-        return replace(output, outputs=output.outputs[::-1])
+    async def create_model(
+        self, base_model: str, *, rank: int, seed: int | None = None, call: str = ""
+    ) -> TrainingClient:
+        """Create the model, its results altered."""
+        made = await super().create_model(base_model, rank=rank, seed=seed, call=call)
+        plain = made.forward_backward_custom
 
-    return replace(behaviour, codec=replace(behaviour.codec, decode=turned))
+        async def custom(data: Sequence[DatumValue], loss_fn: LossFn, *, call: str = "") -> Pending[PassOutput]:
+            return self.altered(await plain(data, loss_fn, call=call))
+
+        made.forward_backward_custom = custom  # type: ignore[method-assign]
+        return made
+
+    def altered(self, pending: Pending[PassOutput]) -> Pending[PassOutput]:
+        """Return what the caller gets instead."""
+        raise NotImplementedError
+
+
+class ReversesOutputs(_AlteredResults):
+    """Gives the outputs of a call in the opposite order."""
+
+    def altered(self, pending: Pending[PassOutput]) -> Pending[PassOutput]:
+        """Turn the outputs."""
+
+        async def turned() -> PassOutput:
+            output = await pending.result()
+            return replace(output, outputs=output.outputs[::-1])
+
+        return Pending(self.spawn(turned()), pending.type)
+
+
+class OtherType(_AlteredResults):
+    """Gives a result of a type of its own."""
+
+    def altered(self, pending: Pending[PassOutput]) -> Pending[PassOutput]:
+        """Call the type something else."""
+        return Pending(pending.task, "CustomLossOutput")
+
+
+class NeverAnswers(_AlteredResults):
+    """Leaves the caller waiting."""
+
+    def altered(self, pending: Pending[PassOutput]) -> Pending[PassOutput]:
+        """Wait for what never comes."""
+        never: asyncio.Future[PassOutput] = asyncio.get_running_loop().create_future()
+
+        async def waiting() -> PassOutput:
+            return await never
+
+        return Pending(self.spawn(waiting()), pending.type)
+
+
+class ForgetsStep(ReferenceClient):
+    """Answers optim_step without asking the server."""
+
+    async def create_model(
+        self, base_model: str, *, rank: int, seed: int | None = None, call: str = ""
+    ) -> TrainingClient:
+        """Create the model, its optimizer steps forgotten."""
+        made = await super().create_model(base_model, rank=rank, seed=seed, call=call)
+
+        async def nothing() -> dict[str, Any]:
+            return {"metrics": {}}
+
+        def forget(params: Mapping[str, float], *, call: str = "") -> Pending[dict[str, Any]]:
+            del params, call
+            return Pending(self.spawn(nothing()), "OptimStepResponse")
+
+        made.optim_step = forget  # type: ignore[method-assign]
+        return made
+
+
+class OtherPath(ReferenceClient):
+    """Gives the caller another path than the server's."""
+
+    async def poll(self, submitted: Mapping[str, Any], request_type: str, call: Call, *, roundtrip: float) -> bytes:
+        """Cut the path of a save for the sampler short."""
+        content = await super().poll(submitted, request_type, call, roundtrip=roundtrip)
+        return content.replace(b"sampler_weights", b"weights") if request_type == "SaveWeightsForSampler" else content
+
+
+def _plain_doubled(behaviour: Behaviour) -> Behaviour:
+    def encode(request: PassRequest, wire: Wire) -> Encoded:
+        data = request.data
+        if not request.forward_only and any(datum.inputs["weights"].values.max(initial=0) > 0 for datum in data):
+            data = [
+                Datum(
+                    tokens=datum.tokens,
+                    inputs={
+                        **datum.inputs,
+                        "weights": replace(datum.inputs["weights"], values=datum.inputs["weights"].values * 2),
+                    },
+                )
+                for datum in data
+            ]
+        return behaviour.codec.encode(replace(request, data=data), wire)
+
+    return replace(behaviour, codec=replace(behaviour.codec, encode=encode))
+
+
+def _protobuf_at_15(behaviour: Behaviour) -> Behaviour:
+    return replace(behaviour, codec=replace(behaviour.codec, encode=encode_protobuf))
 
 
 MUTANTS = (
@@ -110,8 +209,8 @@ MUTANTS = (
     Mutant(
         "caller-data-changed",
         "The caller's tokens are changed in place.",
-        checks("loss.unchanged"),
-        "The next call with the same data trains on something else.",
+        checks("loss.unchanged", "chunks.complete", "metrics.values"),
+        "The next call with the same data trains on something else; so does the backward pass of this one.",
         scenarios=("custom/sum-literal", "custom/nonlinear", "custom/targets-2d"),
         client=Scribbles,
     ),
@@ -124,18 +223,57 @@ MUTANTS = (
     ),
     Mutant(
         "outputs-reversed",
-        "Outputs of a pass are handed on in the opposite order.",
-        checks(
-            "loss.saw_values",
-            "loss.saw_shape",
-            "weights.values",
-            "weights.shape",
-            "metrics.values",
-            "result.outputs",
-            "training.gradient",
-            "training.parameters",
-        ),
-        "Logprobs belong to other datums, in the callback and in the result.",
-        change=_reversed_outputs,
+        "Outputs of a custom call are handed on in the opposite order.",
+        checks("result.outputs"),
+        "Logprobs belong to other datums.",
+        client=ReversesOutputs,
+    ),
+    Mutant(
+        "result-of-own-type",
+        "A custom call gives a CustomLossOutput.",
+        checks("result.type"),
+        "Callers hand the result on as a ForwardBackwardOutput.",
+        client=OtherType,
+    ),
+    Mutant(
+        "never-answers",
+        "A custom call is never done.",
+        checks("result.hang", "result.status"),
+        "The caller waits until the scenario's time is up.",
+        scenarios=("custom/sum-literal",),
+        silences=checks("metrics.names", "metrics.values", "result.outputs", "result.type", "session.end"),
+        client=NeverAnswers,
+    ),
+    Mutant(
+        "optimizer-step-forgotten",
+        "optim_step answers without a request.",
+        checks("order.phases", "training.steps", "error.sent"),
+        "Every result looks right and nothing is trained.",
+        scenarios=("training/five-steps-sgd", "session/forward-only"),
+        client=ForgetsStep,
+    ),
+    Mutant(
+        "sampler-path-changed",
+        "The path of a save for the sampler is not the server's.",
+        checks("result.fields"),
+        "What the caller would sample from does not exist.",
+        client=OtherPath,
+    ),
+    Mutant(
+        "plain-weights-doubled",
+        "A plain forward_backward doubles the caller's weights.",
+        checks("plain.values", "metrics.values", "training.gradient", "training.parameters"),
+        "The server accumulates twice the gradient.",
+        scenarios=("state/load-weights", "session/lifecycle"),
+        change=_plain_doubled,
+    ),
+    Mutant(
+        "protobuf-too-early",
+        "0.15.0 sends its passes in protobuf.",
+        checks("wire.encoding", "wire.headers", "wire.bodies", "wire.forms"),
+        "A server of that era reads JSON.",
+        contract="tinker-0.15.0",
+        scenarios=("custom/sum-literal", "custom/nonlinear"),
+        change=_protobuf_at_15,
     ),
 )

@@ -13,6 +13,7 @@ from harness.reference.behaviour import Behaviour
 from harness.reference.chunking import Bounds, Limits, count_or_bytes, forward_bounds, own_bounds, ten_per_element
 from harness.reference.order import PER_PASS, Plan, serial
 from harness.reference.reduction import Metrics, Number
+from harness.reference.rules import blocks
 
 BIG = ("chunks/bytes-at-limit", "chunks/bytes-one-over", "chunks/oversized-first")
 MANY = (*QUICK, "chunks/count-2049", "order/large-before-small")
@@ -114,8 +115,12 @@ def _swapped(behaviour: Behaviour) -> Behaviour:
     return replace(behaviour, seq_id=lambda number: (number ^ 1) + 1)
 
 
-def _from_zero(behaviour: Behaviour) -> Behaviour:
+def _from_two(behaviour: Behaviour) -> Behaviour:
     return replace(behaviour, seq_id=lambda number: number + 2)
+
+
+def _blocks(behaviour: Behaviour) -> Behaviour:
+    return replace(behaviour, custom_call=blocks)
 
 
 def _unmerged(behaviour: Behaviour) -> Behaviour:
@@ -198,7 +203,7 @@ def _beta2(behaviour: Behaviour) -> Behaviour:
     return replace(behaviour, contract=msgspec.structs.replace(contract, wire=wire), body=body)
 
 
-CUT = "chunks.boundaries order.seq"
+CUT = "chunks.boundaries"
 SLOW = ("custom/sum-literal", "order/ids-are-shared")
 
 MUTANTS = (
@@ -235,8 +240,8 @@ MUTANTS = (
     Mutant(
         "empty-first-chunk",
         "A first datum over the limit is preceded by a request without data.",
-        checks(CUT, "chunks.nonempty"),
-        "The empty request burns an id in each pass.",
+        checks("chunks.nonempty"),
+        "An empty request before the first; the cut of the data is right.",
         scenarios=BIG,
         change=_empty_first,
     ),
@@ -258,8 +263,9 @@ MUTANTS = (
     Mutant(
         "last-datum-lost",
         "A last request of one datum is never sent.",
-        checks(CUT, "chunks.complete", "result.status", "metrics.values", "metrics.names"),
-        "The datum is lost; where gradients are paired with datums the call fails for it.",
+        checks("chunks.complete", "loss.saw_shape", "weights.values", "metrics.names", "metrics.values"),
+        "0.7.0 pairs as far as it can: the datum vanishes without an error, and with it a chunk's metrics.",
+        contract="tinker-0.7.0",
         change=_loses_last,
     ),
     Mutant(
@@ -294,7 +300,6 @@ MUTANTS = (
         checks(
             "order.seq",
             "order.phases",
-            "order.arrival",
             "weights.values metrics.values training.gradient training.parameters",
         ),
         "An optimizer step that nobody awaited overtakes the backward pass, in id and in effect.",
@@ -303,10 +308,41 @@ MUTANTS = (
     Mutant(
         "seq-id-skipped",
         "The third request takes the fourth id.",
-        checks("order.seq", "order.gapless", "gaps.none"),
+        checks("order.gapless", "gaps.none"),
         "A server that executes in order waits for an id that never comes.",
         scenarios=SLOW,
         change=_skips_three,
+    ),
+    Mutant(
+        "ids-from-two",
+        "The first request has seq_id 2.",
+        checks("order.seq", "order.gapless", "gaps.none"),
+        "Ids start at 1 for each model; a server that executes in order waits for the first.",
+        scenarios=SLOW,
+        change=_from_two,
+    ),
+    Mutant(
+        "id-reused",
+        "The third request takes the second one's id.",
+        checks("order.unique", "result.status", "result.outputs"),
+        "Two bodies under one id: the server refuses the second.",
+        scenarios=SLOW,
+        change=_reuses_two,
+    ),
+    Mutant(
+        "ids-swapped",
+        "The backward pass has the lower id of the two.",
+        checks("order.seq", "order.phases", "gaps.none"),
+        "By id the backward pass comes before the forward pass; a server that executes in order waits for it.",
+        scenarios=("custom/sum-literal", "custom/nonlinear"),
+        change=_swapped,
+    ),
+    Mutant(
+        "custom-call-blocks",
+        "0.38.0 raises where the call is made.",
+        checks("error.raised_at"),
+        "The release returns a future at once; errors of the loss are raised by waiting for it.",
+        change=_blocks,
     ),
     Mutant(
         "metrics-unmerged",
@@ -353,14 +389,14 @@ MUTANTS = (
     Mutant(
         "not-poisoned",
         "0.38.0 goes on after a failed custom call.",
-        checks("error.after", "error.sent"),
-        "The optimizer step after the failure is sent and succeeds.",
+        checks("error.after", "error.sent", "order.phases", "order.gapless", "gaps.none"),
+        "The optimizer step after the failure is sent although the reserved backward ids never were: the server waits.",
         change=_usable,
     ),
     Mutant(
         "poisoned-too-early",
         "0.15.0 refuses everything after a failed custom call.",
-        checks("error.after", "error.sent"),
+        checks("error.after", "error.sent", "order.phases"),
         "The release stays usable: the next call takes the next id.",
         contract="tinker-0.15.0",
         change=_poisons,

@@ -11,6 +11,7 @@ from mutant import Mutant, checks
 
 from harness.reference.behaviour import Behaviour
 from harness.reference.custom_loss import flat_shape, gradients_of, linearize, targets_and_weights
+from harness.reference.errors import NoGradientError, RequestFailedError
 from harness.reference.values import Array, Datum, TensorValue, dense
 
 Pairs = Sequence[tuple[Datum, Array]]
@@ -133,6 +134,16 @@ def _forgets_zero_weights(behaviour: Behaviour) -> Behaviour:
     return replace(behaviour, forward_inputs=bare)
 
 
+def _wrong_kind(behaviour: Behaviour) -> Behaviour:
+    def refuse(loss: torch.Tensor, leaves: Sequence[torch.Tensor]) -> list[Array]:
+        try:
+            return gradients_of(loss, leaves)
+        except NoGradientError as error:
+            raise RequestFailedError(str(error)) from error
+
+    return replace(behaviour, gradients=refuse)
+
+
 def _ones_for_zeros(behaviour: Behaviour) -> Behaviour:
     def ones(data: Sequence[Datum]) -> list[Datum]:
         sent = []
@@ -171,16 +182,25 @@ MUTANTS = (
     Mutant(
         "missing-gradient-as-zeros",
         "A datum or a loss without a gradient counts as zero, a vector is summed.",
-        checks("result.status", "error.kind", "error.raised_at", "error.sent", "error.after"),
-        "The call succeeds where it must fail, sends a backward pass, and the client stays usable.",
+        checks("result.status", "error.sent", "error.after", "order.phases"),
+        "The call succeeds where it must fail, sends a backward pass, and leaves the client usable; no error is left.",
+        silences=checks("error.kind", "error.raised_at"),
         change=_missing_as_zero,
     ),
     Mutant(
         "vector-summed",
         "A loss that is not a scalar is summed in silence.",
-        checks("result.status", "error.kind", "error.raised_at", "error.sent", "error.after"),
+        checks("result.status", "error.sent", "error.after", "order.phases"),
         "As above, for the one scenario whose loss is a vector.",
+        silences=checks("error.kind", "error.raised_at"),
         change=_summed_vector,
+    ),
+    Mutant(
+        "no-gradient-blamed-on-server",
+        "A missing gradient is reported as a failed request.",
+        checks("error.kind"),
+        "The caller is told to look at the server for a mistake in the loss.",
+        change=_wrong_kind,
     ),
     Mutant(
         "user-weights-multiplied",
@@ -220,8 +240,8 @@ MUTANTS = (
     Mutant(
         "targets-shifted",
         "The backward pass shifts target_tokens by one.",
-        checks("weights.targets", "chunks.complete", "result.outputs", TRAINED),
-        "The weights are right but belong to other tokens; what comes back are logprobs of tokens nobody asked for.",
+        checks("weights.targets", "weights.values", TRAINED),
+        "The weights are right but belong to other tokens; training goes elsewhere, and later weights follow it.",
         change=_shifted_targets,
     ),
     Mutant(
@@ -234,8 +254,8 @@ MUTANTS = (
     Mutant(
         "zero-weights-forgotten",
         "The forward pass adds no weights where the caller gave none.",
-        checks("forward.keys"),
-        "0.38.0 sends zero weights; servers of its era may require the key.",
+        checks("forward.keys", "chunks.boundaries"),
+        "0.38.0 sends zero weights, and counts their bytes where it cuts.",
         change=_forgets_zero_weights,
     ),
     Mutant(

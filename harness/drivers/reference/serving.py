@@ -72,7 +72,7 @@ def hello_of(contract: Contract) -> HelloAnswer:
         language="python",
         runtime=f"{platform.python_implementation()} {platform.python_version()}",
         contract=contract.id,
-        capabilities=list(contract.requires),
+        capabilities=["create_model", *contract.requires, "concurrent", *(["close"] if contract.session.end else [])],
         max_in_flight=MAX_IN_FLIGHT,
         libraries={name: metadata.version(name) for name in ("httpx", "numpy", "protobuf", "torch")},
     )
