@@ -62,5 +62,5 @@ def confirm(spec: DriverSpec, sdk: SdkInfo) -> None:
         raise ParityError(
             "sdk-mismatch",
             f"the driver says it drives {sdk.name} {sdk.version}, not {spec.name} {spec.version}",
-            hint="Clear the cached environment (`PARITY_CACHE_DIR`) or name the version that is really installed.",
+            hint=f"Name what is there (--sdk {sdk.name}=={sdk.version}), or clear the cache if it should not be there.",
         )
