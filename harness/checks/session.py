@@ -1,7 +1,7 @@
 """Start and end of a client: which routes it calls to set itself up, per model, and when it is closed.
 
-Golden's control requests are the contract's; they are compared rather than the contract's lists because a scenario's
-own first get_info looks like one that belongs to the set-up.
+Golden's control requests are the contract's; they are compared rather than the contract's lists because a
+scenario's own get_info, asked before anything else, looks like one that belongs to the set-up.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ def test_resends_polls_and_background_traffic_are_folded():
 
 
 def test_get_info_of_a_models_set_up_is_control_later_ones_are_operations():
-    """The first get_info before a model's operations belongs to its creation; later ones are requests."""
+    """Every get_info before a model's other operations belongs to its set-up; later ones are requests."""
     trace = trace_of(
         exchange(0, "create_model", {"session_id": "s-4f1a"}),
         exchange(1, "get_info", {"model_id": "m-77"}),
@@ -136,12 +136,18 @@ def test_get_info_of_a_models_set_up_is_control_later_ones_are_operations():
         exchange(3, "optim_step", {"model_id": "m-78", "seq_id": 1}),
         exchange(4, "get_info", {"model_id": "m-78"}),
     )
-    assert [r.route for r in trace.control] == ["create_model", "get_info"]
+    assert [r.route for r in trace.control] == ["create_model", "get_info", "get_info"]
     assert [(r.model, r.effect) for r in trace.requests] == [
-        ("model-1", "get_info"),
         ("model-2", "optim_step"),
         ("model-2", "get_info"),
     ]
+
+
+def test_an_unknown_path_is_a_violation_and_no_request():
+    """A request to a path that no era knows is left to the server's own judgement."""
+    trace = trace_of(exchange(0, "?", {}), violations=(Violation("unknown-path", "POST /x", 0),))
+    assert (trace.control, trace.requests) == ((), ())
+    assert [v.code for v in trace.violations] == ["unknown-path"]
 
 
 def test_effects_results_and_data_belong_to_their_request():
