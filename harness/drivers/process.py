@@ -356,13 +356,17 @@ class DriverProcess:
     async def _clean_up(self) -> None:
         if self._ending is not None:
             await asyncio.wait({self._ending})
-        for task in (self._stdout_task, self._stderr_task):
+        reading = {self._stdout_task, self._stderr_task}
+        # A signal takes a moment. The ends of the pipes are the sign that all members of the group are gone; a process
+        # that left the group may hold them open, so the wait is bounded.
+        await asyncio.wait(reading, timeout=self._patience.last_words)
+        for task in reading:
             task.cancel()
-        await asyncio.wait({self._stdout_task, self._stderr_task})
+        await asyncio.wait(reading)
         for future in self._pending.values():
             future.cancel()
         await self._child.exited.wait()
-        self._child.transport.close()  # a grandchild that left the group may still hold the pipes open
+        self._child.transport.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 

@@ -61,13 +61,24 @@ def drive(mode: str, use: Callable[[DriverProcess], Awaitable[T]], patience: Pat
 
 
 def is_gone(group: int) -> bool:
-    """Whether no process of the group runs any more, and no zombie of it is left to this process."""
+    """Whether the group's leader was reaped, and each other process of it ends without further ado."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it ended meanwhile
             state, parent, of_group = stat.read_text().rpartition(")")[2].split()[:3]
-            if int(of_group) == group and (state != "Z" or int(parent) == os.getpid()):
+            if int(of_group) != group:
+                continue
+            if int(parent) == os.getpid() or (state != "Z" and not ends(int(stat.parent.name))):
                 return False
     return True
+
+
+def ends(pid: int) -> bool:
+    """Wait for the end of a process that is not a child: one that was killed needs a moment."""
+    process = os.pidfd_open(pid)
+    try:
+        return bool(select.select([process], [], [], 20.0)[0])
+    finally:
+        os.close(process)
 
 
 def failure(mode: str, *, timeout: float = 10.0) -> DriverFailure:
@@ -407,6 +418,4 @@ def test_a_driver_does_not_outlive_a_killed_harness(tmp_path: Path) -> None:
     pid, scratch = done.stdout.split()
     shutil.rmtree(scratch)
     with suppress(ProcessLookupError):
-        process = os.pidfd_open(int(pid))
-        assert select.select([process], [], [], 20.0)[0], "the driver still runs"
-        os.close(process)
+        assert ends(int(pid)), "the driver still runs"
