@@ -28,8 +28,8 @@ class Pool:
     """Runs scenarios on up to `plan.jobs` driver processes and tells `begun` and `done` about each.
 
     Each process takes several scenarios at a time if it offers to (`lanes`); another process is started only when there
-    are more than that. With `alone` every scenario gets a fresh process to itself. `greet` is awaited with the first process
-    before any scenario starts; a sentence from it says why the driver cannot be trusted, and nothing is run.
+    are more than that. With `alone` every scenario gets a fresh process to itself. `greet` is awaited with the first
+    process before any scenario starts; a sentence from it says why the driver cannot be trusted, and nothing is run.
     """
 
     def __init__(
