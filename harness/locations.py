@@ -61,4 +61,4 @@ def locate(root: Path | None = None) -> Locations:
             f"{root} holds no fixtures folder",
             hint="--root names the folder that holds fixtures/ and golden/; without it the installed ones are used",
         )
-    return Locations(root=root)
+    return Locations(root=root.resolve())

@@ -1,4 +1,4 @@
-"""`parity selftest`: the harness against clients that are wrong on purpose."""
+"""`parity selftest`: the harness against clients that are wrong on purpose, and against its own unsteadiness."""
 
 from __future__ import annotations
 
@@ -10,13 +10,30 @@ from harness.cli import Settings, with_settings
 @click.command("selftest")
 @click.option("-k", "expression", metavar="TEXT", help="Only the mutants whose name contains TEXT.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Driver processes at most.")
+@click.option(
+    "--repeat",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Instead, run a correct client N times, its scenarios shuffled: every run must be green at once. "
+    "-k then selects scenarios, as in `parity run`.",
+)
+@click.option("--sdk", default="reference", show_default=True, help="The correct client that is repeated.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Which orders the repetitions take.")
 @with_settings
-def selftest_command(settings: Settings, *, expression: str | None, jobs: int) -> None:
+def selftest_command(
+    settings: Settings, *, expression: str | None, jobs: int, repeat: int | None, sdk: str, seed: int
+) -> None:
     """Check that every deliberately wrong client is caught by exactly the expected checks.
 
-    Needs a checkout: the wrong clients are in tests/mutants. Exit status 1 when one survives or dies of another cause.
+    Prints the kill matrix, check by mutant. Needs a checkout: the wrong clients are in tests/mutants. Exit status 1
+    when one survives or dies of another cause, or when no mutant turns a check red.
     """
-    from harness.engine.selftest import selftest
+    from harness.engine.selftest import selftest, steady
     from harness.locations import locate
 
-    raise SystemExit(selftest(locate(settings.root), expression=expression, jobs=jobs, say=click.echo))
+    locations = locate(settings.root)
+    if repeat is None:
+        raise SystemExit(selftest(locations, expression=expression, jobs=jobs, say=click.echo))
+    raise SystemExit(
+        steady(locations, sdk=sdk, repetitions=repeat, jobs=jobs, seed=seed, expression=expression, say=click.echo)
+    )

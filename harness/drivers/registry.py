@@ -28,19 +28,26 @@ PYTHON_VARIABLES = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What the user asked to drive: a name, the release after `==` if one was given, a directory, and a contract."""
+    """What the user asked to drive: a name, the release after `==` if one was given, a directory, and a contract.
+
+    `root` is the folder whose timeline the contract is a point of.
+    """
 
     name: str
     version: str
     path: Path | None
     contract: str | None
+    root: Path | None
 
 
-def resolve(sdk: str, *, sdk_path: Path | None = None, contract: str | None = None) -> DriverSpec:
+def resolve(
+    sdk: str, *, sdk_path: Path | None = None, contract: str | None = None, root: Path | None = None
+) -> DriverSpec:
     """Return how the driver of `sdk` (`tinker==0.38.0`, `reference`) is started.
 
     `sdk_path` drives the code in a directory instead of the installed release; `contract` (`tinker-0.38.0`) is the
-    point of the timeline that the reference is to be. May build the release's environment first.
+    point of the timeline that the reference is to be, `root` the folder whose timeline that is (None: the installed
+    one). May build the release's environment first.
 
     Raises ParityError: `sdk-unknown`, `sdk-version-missing`, `sdk-version-malformed`, `sdk-path-unsupported`,
     `sdk-path-empty`, and what `environment_for` raises.
@@ -54,7 +61,7 @@ def resolve(sdk: str, *, sdk_path: Path | None = None, contract: str | None = No
             f"there is no driver for an SDK called {name!r}",
             hint=f"Did you mean {near[0]}?" if near else f"Known: {known}.",
         )
-    return DRIVERS[name](Subject(name=name, version=version, path=sdk_path, contract=contract))
+    return DRIVERS[name](Subject(name=name, version=version, path=sdk_path, contract=contract, root=root))
 
 
 def _tinker(subject: Subject) -> DriverSpec:
@@ -98,7 +105,10 @@ def _reference(subject: Subject) -> DriverSpec:
             hint="Say --sdk reference==0.38.0 or --contract tinker-0.38.0.",
         )
     return DriverSpec(
-        argv=(sys.executable, "-s", "-P", "-m", "harness.drivers.reference", "--contract", contract),
+        argv=(
+            *(sys.executable, "-s", "-P", "-m", "harness.drivers.reference", "--contract", contract),
+            *(("--root", str(subject.root)) if subject.root is not None else ()),
+        ),
         name=subject.name,
         version=contract.removeprefix("tinker-"),
         env=base_environment(PYTHON_VARIABLES),

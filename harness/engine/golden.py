@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from harness.contracts.timeline import Timeline, load_timeline
 from harness.drivers.process import DriverProcess, running
@@ -30,7 +31,7 @@ def emit(locations: Locations, *, expression: str | None, say: Say) -> None:
     Raises ParityError `golden-not-computed` when the reference does not come through, and what `prepare` raises.
     """
     suite, timeline = open_suite(locations), load_timeline(locations.timeline)
-    traces = compute(suite, tuple(choose(suite, expression)), timeline)
+    traces = compute(suite, tuple(choose(suite, expression)), timeline, root=locations.root)
     store = GoldenStore(locations.golden)
     emitted = store.emit(traces, timeline.described, complete=expression is None)
     for name in emitted.written:
@@ -56,7 +57,7 @@ def verify(locations: Locations, *, say: Say) -> list[str]:
         for scenario in store.scenarios()
         if scenario not in suite.scenarios
     ]
-    traces = compute(suite, tuple(suite.scenarios), timeline)
+    traces = compute(suite, tuple(suite.scenarios), timeline, root=locations.root)
     for stale in store.verify(traces, timeline.described):
         problems += [f"{stale.scenario} at {stale.release}: {difference}" for difference in stale.differences[:10]]
     problems += moved_certificates(locations)
@@ -65,20 +66,20 @@ def verify(locations: Locations, *, say: Say) -> list[str]:
     return problems
 
 
-def compute(suite: Suite, scenarios: Sequence[str], timeline: Timeline) -> dict[Key, Trace]:
-    """Return the reference's trace of each scenario at each described release.
+def compute(suite: Suite, scenarios: Sequence[str], timeline: Timeline, *, root: Path) -> dict[Key, Trace]:
+    """Return the reference's trace of each scenario at each described release; `root` holds the timeline.
 
     Raises ParityError `golden-not-computed`.
     """
-    return asyncio.run(_compute(suite, scenarios, timeline))
+    return asyncio.run(_compute(suite, scenarios, timeline, root))
 
 
-async def _compute(suite: Suite, scenarios: Sequence[str], timeline: Timeline) -> dict[Key, Trace]:
+async def _compute(suite: Suite, scenarios: Sequence[str], timeline: Timeline, root: Path) -> dict[Key, Trace]:
     traces: dict[Key, Trace] = {}
     processes = asyncio.Semaphore(max(1, min(4, os.cpu_count() or 1)))
 
     async def point(release: str) -> None:
-        async with processes, running(resolve(REFERENCE, contract=f"tinker-{release}")) as driver:
+        async with processes, running(resolve(REFERENCE, contract=f"tinker-{release}", root=root)) as driver:
             places = asyncio.Semaphore(lanes(driver))
 
             async def one(scenario_id: str) -> None:

@@ -122,7 +122,7 @@ def prepare(
     """
     name, _, version = sdk.partition("==")
     if name not in DRIVERS or (name == REFERENCE and sdk_path is not None):
-        resolve(sdk, sdk_path=sdk_path, contract=contract or "")  # raises, and says why
+        resolve(sdk, sdk_path=sdk_path, contract=contract or "", root=locations.root)  # raises, and says why
     timeline = load_timeline(locations.timeline)
     suite = open_suite(locations)
     chosen = choose(suite, expression)
@@ -157,7 +157,7 @@ def prepare(
     if contract is not None:
         arguments += ["--contract", contract]
     return Plan(
-        spec=resolve(sdk, sdk_path=sdk_path, contract=point.id),
+        spec=resolve(sdk, sdk_path=sdk_path, contract=point.id, root=locations.root),
         contract=point,
         scenarios=scenarios,
         losses=suite.losses,

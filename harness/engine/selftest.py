@@ -74,7 +74,7 @@ def catalogue(locations: Locations) -> tuple[Expected, ...]:
             f"{locations.root} holds no tests/mutants",
             hint="the self-test needs a checkout of parity; --root names it",
         )
-    listed = subprocess.run([sys.executable, "-s", str(driver), "--list"], capture_output=True, check=False)  # noqa: S603 - our own file
+    listed = subprocess.run([sys.executable, "-s", str(driver), "--list"], capture_output=True, check=False)
     try:
         return msgspec.json.decode(listed.stdout, type=tuple[Expected, ...])
     except msgspec.MsgspecError as error:
@@ -121,7 +121,7 @@ def steady(
     A failing scenario is not given a second chance here. Raises what `prepare` raises.
     """
     plan = replace(prepare(locations, sdk=sdk, expression=expression, jobs=jobs), rerun=False)
-    shuffler = random.Random(seed)  # noqa: S311 - an order, not a secret
+    shuffler = random.Random(seed)
     red = 0
     for repetition in range(1, repetitions + 1):
         order = list(plan.scenarios)

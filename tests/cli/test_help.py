@@ -19,7 +19,7 @@ OPTIONS = {
     ("golden", "emit"): {"-k", "--help"},
     ("golden", "verify"): {"--help"},
     ("certify",): {"--contract", "--check", "--jobs", "--help"},
-    ("selftest",): {"-k", "--jobs", "--help"},
+    ("selftest",): {"-k", "--jobs", "--repeat", "--sdk", "--seed", "--help"},
 }  # fmt: skip
 
 
