@@ -166,10 +166,13 @@ class Tenant:
 
 
 class Registry:
-    """Finds tenants by API key. `open_to_all` opens a tenant with an empty script for every unknown key."""
+    """Finds tenants by API key. `open_to_all` opens a tenant with `script` (or an empty one) for every unknown key."""
 
-    def __init__(self, *, open_to_all: bool = False, hold_seconds: float = HOLD_SECONDS) -> None:
+    def __init__(
+        self, *, open_to_all: bool = False, script: Script | None = None, hold_seconds: float = HOLD_SECONDS
+    ) -> None:
         self.open_to_all = open_to_all
+        self.script = script or Script()
         self.hold_seconds = hold_seconds
         self._lock = threading.Lock()
         self._tenants: dict[str, Tenant] = {}
@@ -191,7 +194,7 @@ class Registry:
             with self._lock:
                 tenant = self._tenants.get(api_key)
                 if tenant is None:
-                    tenant = Tenant(Script(), api_key=api_key, hold_seconds=self.hold_seconds, on_close=self._forget)
+                    tenant = Tenant(self.script, api_key=api_key, hold_seconds=self.hold_seconds, on_close=self._forget)
                     self._tenants[api_key] = tenant
         return tenant
 

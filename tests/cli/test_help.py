@@ -10,14 +10,15 @@ import pytest
 COMMANDS = {"run", "list", "show", "serve", "golden", "certify", "selftest"}
 OPTIONS = {
     ("run",): {
-        "--sdk", "--sdk-path", "--contract", "-k", "--jobs", "--json", "--junit", "--trace", "--timeout", "--help",
+        "--sdk", "--sdk-path", "--contract", "-k", "--jobs", "--json", "--junit", "--trace", "--timeout",
+        "--fixtures", "--help",
     },
-    ("list",): {"-k", "--help"},
-    ("show",): {"--help"},
-    ("serve",): {"--port", "--help"},
+    ("list",): {"-k", "--fixtures", "--help"},
+    ("show",): {"--fixtures", "--help"},
+    ("serve",): {"--port", "--scenario", "--help"},
     ("golden",): {"--help"},
-    ("golden", "emit"): {"-k", "--help"},
-    ("golden", "verify"): {"--help"},
+    ("golden", "emit"): {"-k", "--fixtures", "--help"},
+    ("golden", "verify"): {"--fixtures", "--help"},
     ("certify",): {"--contract", "--check", "--jobs", "--help"},
     ("selftest",): {"-k", "--jobs", "--repeat", "--sdk", "--seed", "--help"},
 }  # fmt: skip

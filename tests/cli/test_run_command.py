@@ -146,6 +146,27 @@ def test_serve_answers_and_ends_on_a_signal():
     assert "Traceback" not in stderr
 
 
+def test_serve_answers_as_in_a_scenario():
+    """`parity serve --scenario` answers what the scenario's server answers: here, the limits of client/config."""
+    import urllib.request
+
+    command = _command("serve", "--scenario", "chunks/limits-from-config")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process:
+        url = process.stdout.readline().split()[-1]
+        request = urllib.request.Request(
+            f"{url}/api/v1/client/config",
+            data=b"{}",
+            headers={"X-API-Key": "tml-a", "content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            told = json.load(response)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "fwdbwd_max_chunk_len" in told
+
+
 def test_show_tells_all_about_a_scenario():
     """Stimulus, checks with their meaning, and the golden requests of each era."""
     done = _parity("show", SCENARIO)

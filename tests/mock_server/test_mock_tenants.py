@@ -75,6 +75,17 @@ def test_a_registry_open_to_all_opens_tenants_on_demand() -> None:
         assert {t.api_key: len(t.record().exchanges) for t in registry.tenants()} == {"tml-a": 2, "tml-b": 1}
 
 
+def test_a_registry_open_to_all_gives_every_tenant_its_script() -> None:
+    """Whoever comes is served what the registry was told, and each key is still a service of its own."""
+    script = Script(client_config={"fwdbwd_max_chunk_len": 2})
+    registry = Registry(open_to_all=True, script=script)
+    one, other = registry.find("tml-one"), registry.find("tml-other")
+    assert one is not None
+    assert other is not None
+    assert one is not other
+    assert one.script == other.script == script
+
+
 def test_a_gap_needs_quiet() -> None:
     """The clock of quiet starts with the last request, answer or delivered result, and stands while one is open."""
     now = [100.0]
