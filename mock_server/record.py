@@ -156,7 +156,8 @@ class Record:
 
     `aliases` maps every id and path the server handed out to a stable name (`session-1`, `model-1`,
     `tinker://model-1/weights/ck`), so that traces can be free of ids. `unfinished` are ids of operations still held
-    when the record was taken.
+    when the record was taken. `failures` are the messages of operations that failed, by the ordinal of the exchange
+    that submitted them.
     """
 
     exchanges: tuple[Exchange, ...] = ()
@@ -166,3 +167,4 @@ class Record:
     gaps: tuple[Gap, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     unfinished: tuple[str, ...] = ()
+    failures: Mapping[int, str] = field(default_factory=dict)

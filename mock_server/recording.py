@@ -74,6 +74,7 @@ class Recorder:
     violations: list[Violation] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     aliases: dict[str, str] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
     connections: dict[tuple[str, int] | None, str] = field(default_factory=dict)
 
     def arrive(
@@ -105,6 +106,7 @@ class Recorder:
             gaps=tuple(self.gaps),
             aliases=dict(self.aliases),
             unfinished=unfinished,
+            failures=dict(self.failures),
         )
 
     def _now(self) -> float:

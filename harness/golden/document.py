@@ -20,7 +20,7 @@ AS_SENT = "as-sent"
 
 _FIRST = 8
 _LOGPROBS = "logprobs"
-_USUAL = {"call": "", "model": "", "phase": "", "sends": 1, "seq_id": None, "status": 200}
+_USUAL = {"call": "", "failure": "", "model": "", "phase": "", "sends": 1, "seq_id": None, "status": 200}
 
 
 def to_document(trace: Trace) -> dict[str, Any]:
@@ -112,6 +112,7 @@ def _read_request(document: Mapping[str, Any]) -> Request:
         phase=told["phase"],
         outputs=tuple(from_columns(outputs["columns"], outputs["count"])) if outputs else (),
         metrics=document.get("metrics", {}),
+        failure=told["failure"],
     )
 
 

@@ -24,7 +24,8 @@ class Request:
     trace. `sent_after` is how many requests that take turns with this one (of the same model, with a seq_id; or control
     requests) were already answered when it arrived. `model` is an alias or "".
     `call` (a step id) and `phase` (`forward`, `backward`, "") are known for golden traces only, else "".
-    `outputs` and `metrics` are what the operation's result carried, when it took effect.
+    `outputs` and `metrics` are what the operation's result carried, when it took effect; `failure` is the server's
+    message when it failed.
     """
 
     route: str
@@ -43,6 +44,7 @@ class Request:
     phase: str = ""
     outputs: tuple[Mapping[str, Tensor], ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

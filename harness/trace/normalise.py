@@ -80,6 +80,7 @@ def make_trace(
             arrival=ranks[exchange.ordinal],
             sent_after=answered[exchange.ordinal],
             operation=operations.get(exchange.ordinal),
+            failure=record.failures.get(exchange.ordinal, ""),
             rename=rename,
         )
         (control if is_control else requests).append(request)
@@ -168,6 +169,7 @@ def _request(
     arrival: int,
     sent_after: int,
     operation: Operation | None,
+    failure: str,
     rename: Callable[[str], str],
 ) -> Request:
     body = exchange.body
@@ -190,6 +192,7 @@ def _request(
         phase=exchange.headers.get(PHASE_HEADER, ""),
         outputs=operation.outputs if operation else (),
         metrics=dict(operation.metrics) if operation else {},
+        failure=rename(failure),
     )
 
 

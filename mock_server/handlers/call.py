@@ -155,7 +155,9 @@ def _take_effect(
         outcome = Failure(str(error))
     except Exception as error:  # noqa: BLE001  # a defect must reach the record, and must not stop the other turns
         outcome = Failure(defect(tenant, entry, error), "server")
-    if not isinstance(outcome, Failure):
+    if isinstance(outcome, Failure):
+        tenant.recorder.failures[entry.ordinal] = outcome.message
+    else:
         passed = outcome.outcome if isinstance(outcome, PassResult) else None
         metrics = passed.metrics if passed else outcome.summary().get("metrics", {})
         outputs = passed.outputs if passed else ()
