@@ -72,6 +72,9 @@ class Trainer:
             self._set(model.initial_table(script.model), None)
             self.gradient = np.zeros_like(self._table())
 
+    def begin(self, kind: str, batch: Batch | None) -> None:
+        """Note that an operation takes effect now. A model that computes needs no notice."""
+
     def forward(self, batch: Batch) -> Pass:
         """Compute logprobs; nothing changes."""
         return self._pass("forward", batch, backward=False)

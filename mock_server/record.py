@@ -133,6 +133,8 @@ class OptimizerState:
 class Violation:
     """What no era allows: `undecodable-body`, `unknown-path`, `seq-reused`. `request` is an exchange ordinal.
 
+    `not-in-trace` is an operation that a replayed trace has no answer to.
+
     `server-defect` is not about the client: the mock server itself failed, and the run proves nothing.
     """
 

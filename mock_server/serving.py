@@ -11,6 +11,7 @@ from typing import Self
 import uvicorn
 
 from mock_server.app import create_app
+from mock_server.replay import Replay
 from mock_server.script import Script
 from mock_server.tenants import Registry, Tenant
 
@@ -39,9 +40,11 @@ class MockServer:
         host, port = self._socket.getsockname()[:2]
         return f"http://{host}:{port}"
 
-    def open_tenant(self, script: Script | None = None, *, api_key: str | None = None) -> Tenant:
+    def open_tenant(
+        self, script: Script | None = None, *, api_key: str | None = None, replay: Replay | None = None
+    ) -> Tenant:
         """Open a tenant of this server's registry."""
-        return self.registry.open_tenant(script, api_key=api_key)
+        return self.registry.open_tenant(script, api_key=api_key, replay=replay)
 
     def start(self) -> None:
         """Start serving; returns when connections are accepted."""

@@ -18,6 +18,7 @@ from mock_server.execution import Checkpoint, Trainer
 from mock_server.futures import Future
 from mock_server.record import Gap, Record
 from mock_server.recording import Recorder
+from mock_server.replay import Replay, Replayer
 from mock_server.script import Script
 from mock_server.sequencing import Turns
 from mock_server.wire.body import Decoded
@@ -44,7 +45,7 @@ class Model:
     session_id: str | None
     base_model: str
     rank: int | None
-    trainer: Trainer
+    trainer: Trainer | Replayer
     turns: Turns[Callable[[], None]] = field(default_factory=Turns)
     unloaded: bool = False
     saves: int = 0
@@ -61,7 +62,8 @@ class Session:
 class Tenant:
     """One isolated service: sessions, models, futures, script and record of its own.
 
-    Get one from `Registry.open_tenant` or `MockServer.open_tenant`.
+    Get one from `Registry.open_tenant` or `MockServer.open_tenant`. With a `replay`, results of operations come from
+    there; the script still says how they are written, paced and configured.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Tenant:
         script: Script,
         *,
         api_key: str,
+        replay: Replay | None = None,
         hold_seconds: float = HOLD_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         on_close: Callable[[Tenant], None] = lambda _: None,
@@ -76,6 +79,7 @@ class Tenant:
         _check(script)
         self.api_key = api_key
         self.script = script
+        self.replay = replay
         self.hold_seconds = hold_seconds
         self.clock = clock
         self.lock = threading.RLock()
@@ -166,21 +170,32 @@ class Tenant:
 
 
 class Registry:
-    """Finds tenants by API key. `open_to_all` opens a tenant with `script` (or an empty one) for every unknown key."""
+    """Finds tenants by API key.
+
+    `open_to_all` opens a tenant for every unknown key, with `script` (or an empty one) and `replay` (or none).
+    """
 
     def __init__(
-        self, *, open_to_all: bool = False, script: Script | None = None, hold_seconds: float = HOLD_SECONDS
+        self,
+        *,
+        open_to_all: bool = False,
+        script: Script | None = None,
+        replay: Replay | None = None,
+        hold_seconds: float = HOLD_SECONDS,
     ) -> None:
         self.open_to_all = open_to_all
         self.script = script or Script()
+        self.replay = replay
         self.hold_seconds = hold_seconds
         self._lock = threading.Lock()
         self._tenants: dict[str, Tenant] = {}
 
-    def open_tenant(self, script: Script | None = None, *, api_key: str | None = None) -> Tenant:
+    def open_tenant(
+        self, script: Script | None = None, *, api_key: str | None = None, replay: Replay | None = None
+    ) -> Tenant:
         """Open a tenant. Without an `api_key` it gets a random one. ValueError when the key is taken."""
         key = api_key or f"tml-{secrets.token_hex(16)}"
-        tenant = Tenant(script or Script(), api_key=key, hold_seconds=self.hold_seconds, on_close=self._forget)
+        tenant = self._new(script or Script(), key, replay)
         with self._lock:
             if key in self._tenants:
                 raise ValueError("a tenant with this API key is open already")
@@ -194,7 +209,7 @@ class Registry:
             with self._lock:
                 tenant = self._tenants.get(api_key)
                 if tenant is None:
-                    tenant = Tenant(self.script, api_key=api_key, hold_seconds=self.hold_seconds, on_close=self._forget)
+                    tenant = self._new(self.script, api_key, self.replay)
                     self._tenants[api_key] = tenant
         return tenant
 
@@ -207,6 +222,9 @@ class Registry:
         """Close every tenant."""
         for tenant in self.tenants():
             tenant.close()
+
+    def _new(self, script: Script, key: str, replay: Replay | None) -> Tenant:
+        return Tenant(script, api_key=key, replay=replay, hold_seconds=self.hold_seconds, on_close=self._forget)
 
     def _forget(self, tenant: Tenant) -> None:
         with self._lock:

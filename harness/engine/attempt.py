@@ -120,6 +120,7 @@ async def attempt(plan: Plan, planned: PlannedScenario, *, driver: DriverProcess
         timeout=planned.timeout,
         driver=driver,
         server=server,
+        replay=planned.golden if plan.replay else None,
     )
     defects = [violation.message for violation in observation.record.violations if violation.code == "server-defect"]
     stale = version_on_the_wire(observation.record, name=plan.spec.name, version=plan.spec.version)

@@ -14,6 +14,7 @@ from harness.suite.data import expand
 from harness.suite.scenario import ForwardBackwardCustom, Loss, Scenario
 from harness.trace.model import Trace
 from harness.trace.normalise import make_trace
+from harness.trace.replay import answers
 from mock_server import MockServer
 from mock_server.record import Record
 
@@ -54,14 +55,16 @@ async def observe(
     timeout: float,  # noqa: ASYNC109 - the scenario's limit, told to the driver
     driver: DriverProcess,
     server: MockServer,
+    replay: Trace | None = None,
 ) -> Observation:
     """Run `scenario` on `driver` as a tenant of its own and return what was seen.
 
-    `stimulus` is the scenario's digest and `contract` the contract id; both are written into the trace. A failure of
-    the driver is part of the observation; nothing is raised for it.
+    `stimulus` is the scenario's digest and `contract` the contract id; both are written into the trace. With `replay`,
+    operations are answered as in that trace. A failure of the driver is part of the observation; nothing is raised for
+    it.
     """
     data = await asyncio.to_thread(lambda: {name: expand(spec) for name, spec in scenario.stimulus.data.items()})
-    tenant = server.open_tenant(scenario.stimulus.server)
+    tenant = server.open_tenant(scenario.stimulus.server, replay=answers(replay) if replay is not None else None)
     try:
         try:
             answer = await driver.run(

@@ -36,7 +36,9 @@ class Plan:
     `suite` is one digest over the stimuli that are run. `vectors` are what the driver must compute right before its
     scenarios mean anything; empty skips that. `jobs` is the number of driver processes at most. `rerun`: a scenario
     that does not hold is run again, alone, in a fresh process. `keep_exchange`: `ScenarioFinished` of a failing
-    scenario carries its exchange. `arguments` are those of `parity run` for the same subject and contract.
+    scenario carries its exchange. `replay`: the server answers with golden's responses instead of computing any;
+    `left_out` are the checks that were asked for and make no sense then. `arguments` are those of
+    `parity run` for the same subject and contract.
     """
 
     spec: DriverSpec
@@ -49,6 +51,8 @@ class Plan:
     jobs: int = 2
     rerun: bool = True
     keep_exchange: bool = False
+    replay: bool = False
+    left_out: tuple[PlannedCheck, ...] = ()
     arguments: tuple[str, ...] = ()
     patience: Patience = field(default_factory=Patience)
 

@@ -13,6 +13,7 @@ from mock_server.execution import UncomputableError
 from mock_server.futures import JSON, Failure, Future, Outcome, PassResult, Result
 from mock_server.record import Operation, Violation
 from mock_server.recording import Entry
+from mock_server.replay import NotInTraceError
 from mock_server.tenants import Model, Submission, Tenant
 from mock_server.wire import json_codec
 from mock_server.wire.body import Decoded, same_content
@@ -103,11 +104,10 @@ def find_model(call: Call, model_id: str) -> Model:
 def operate(call: Call, kind: str, model_id: str, seq_id: int | None, effect: Callable[[Model], Outcome]) -> Reply:
     """Submit an operation on a model: answered at once by a future, taking effect in its turn."""
     model = find_model(call, model_id)
-    tenant, entry = call.tenant, call.entry
 
     def start() -> dict[str, Any]:
         future = new_future(call, model.model_id)
-        for run in model.turns.admit(seq_id, lambda: _take_effect(tenant, entry, model, kind, seq_id, effect, future)):
+        for run in model.turns.admit(seq_id, lambda: _take_effect(call, model, kind, seq_id, effect, future)):
             run()
         return {"request_id": future.request_id, "model_id": model.model_id}
 
@@ -141,16 +141,23 @@ def defect(tenant: Tenant, entry: Entry, error: BaseException) -> str:
 
 
 def _take_effect(
-    tenant: Tenant,
-    entry: Entry,
+    call: Call,
     model: Model,
     kind: str,
     seq_id: int | None,
     effect: Callable[[Model], Outcome],
     future: Future,
 ) -> None:
+    tenant, entry = call.tenant, call.entry
     try:
-        outcome = effect(model) if not model.unloaded else Failure(f"model {model.model_id} was unloaded")
+        if model.unloaded:
+            outcome: Outcome = Failure(f"model {model.model_id} was unloaded")
+        else:
+            model.trainer.begin(kind, call.decoded.batch)
+            outcome = effect(model)
+    except NotInTraceError as error:
+        tenant.recorder.violations.append(Violation("not-in-trace", str(error), entry.ordinal))
+        outcome = Failure(str(error))
     except UncomputableError as error:
         outcome = Failure(str(error))
     except Exception as error:  # noqa: BLE001  # a defect must reach the record, and must not stop the other turns

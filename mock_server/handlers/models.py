@@ -7,6 +7,7 @@ from typing import Any
 
 from mock_server.execution import Trainer
 from mock_server.handlers.call import Call, RefusalError, Reply, find_model, once, reply, settled
+from mock_server.replay import Replayer
 from mock_server.tenants import Model
 from mock_server.wire import requests
 
@@ -57,7 +58,10 @@ def new_model(call: Call, session_id: str | None, model_seq_id: int | None, base
     """Add a model to the tenant. Its id has the service's form, `<uuid>:train:<n>`."""
     tenant = call.tenant
     model_id = tenant.hand_out("model", f"{uuid.uuid4()}:train:{model_seq_id or 0}")
-    model = Model(model_id, session_id, base_model, rank, Trainer(tenant.script))
+    trainer: Trainer | Replayer = Trainer(tenant.script)
+    if tenant.replay is not None:
+        trainer = Replayer(tenant.replay.get(tenant.recorder.aliases[model_id], {}))
+    model = Model(model_id, session_id, base_model, rank, trainer)
     tenant.models[model_id] = model
     return model
 
