@@ -10,12 +10,14 @@ from harness.errors import ParityError
 
 @dataclass(frozen=True, slots=True)
 class Locations:
-    """The folder that holds `fixtures/` and `golden/`.
+    """The folder that holds `fixtures/` and `golden/`, and the folder of the user's own scenarios, if there is one.
 
-    In an installed wheel that is `harness/bundled`, in a checkout the repository's root.
+    In an installed wheel `root` is `harness/bundled`, in a checkout the repository's root. `own` holds `scenarios/`,
+    `losses/` and `golden/` (docs/own-scenarios.md).
     """
 
     root: Path
+    own: Path | None = None
 
     @property
     def fixtures(self) -> Path:
@@ -45,20 +47,40 @@ class Locations:
         """Return where the certificate of the golden traces of `contract` is kept."""
         return self.golden / "certified" / f"{contract}.json"
 
+    def refuse_installed(self) -> None:
+        """Raise ParityError `root-read-only` where `root` is part of the installed package: it is never written to."""
+        if self.root == _BUNDLED:
+            raise ParityError(
+                "root-read-only",
+                f"{self.root} is part of the installed package, which is never written to",
+                hint="--root names a checkout, or a copy of fixtures/ and golden/, that may be written to; --fixtures "
+                "a folder of your own scenarios",
+            )
 
-def locate(root: Path | None = None) -> Locations:
+
+_HERE = Path(__file__).resolve().parent
+_BUNDLED = _HERE / "bundled"
+
+
+def locate(root: Path | None = None, own: Path | None = None) -> Locations:
     """Return the locations below `root`, or below what was installed with the harness.
 
-    Raises ParityError `root-missing` when there is no `fixtures` folder below it.
+    `own` is the folder of the user's own scenarios. Raises ParityError `root-missing` when there is no `fixtures`
+    folder below `root`, `fixtures-missing` when `own` holds neither scenarios nor losses.
     """
     if root is None:
-        here = Path(__file__).resolve().parent
-        bundled = here / "bundled"
-        root = bundled if bundled.is_dir() else here.parent
+        root = _BUNDLED if _BUNDLED.is_dir() else _HERE.parent
     if not (root / "fixtures").is_dir():
         raise ParityError(
             "root-missing",
             f"{root} holds no fixtures folder",
             hint="--root names the folder that holds fixtures/ and golden/; without it the installed ones are used",
         )
-    return Locations(root=root.resolve())
+    if own is not None and not any((own / name).is_dir() for name in ("scenarios", "losses")):
+        raise ParityError(
+            "fixtures-missing",
+            f"{own} holds neither scenarios/ nor losses/",
+            hint="--fixtures, or fixtures in parity.toml, names the folder of your own scenarios; see "
+            "docs/own-scenarios.md",
+        )
+    return Locations(root=root.resolve(), own=None if own is None else own.resolve())

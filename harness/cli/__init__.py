@@ -10,11 +10,14 @@ from collections.abc import Callable
 from functools import wraps
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
 
 import click
 
 from harness.errors import ParityError
+
+if TYPE_CHECKING:
+    from harness.locations import Locations
 
 P = ParamSpec("P")
 
@@ -66,10 +69,17 @@ def fail(error: ParityError) -> NoReturn:
 
 
 class Settings:
-    """What the options of the whole command line say."""
+    """What the options of the whole command line say, and parity.toml where they say nothing."""
 
-    def __init__(self, root: Path | None) -> None:
+    def __init__(self, root: Path | None, fixtures: Path | None = None) -> None:
         self.root = root
+        self.fixtures = fixtures
+
+    def locations(self) -> Locations:
+        """Return where everything is, the user's own scenarios included. Raises ParityError as `locate` does."""
+        from harness.locations import locate
+
+        return locate(self.root, self.fixtures)
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -81,6 +91,23 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         settings = ctx.find_object(Settings)
         assert settings is not None
         command(settings, **options)
+
+    return wrapped
+
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+def with_fixtures(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the option --fixtures, and its `Settings` as first argument."""
+
+    @click.option("--fixtures", type=FOLDER, metavar="DIR", help="Folder of your own scenarios and losses.")
+    @click.pass_context
+    @wraps(command)
+    def wrapped(ctx: click.Context, /, *, fixtures: Path | None, **options: Any) -> None:
+        settings = ctx.find_object(Settings)
+        assert settings is not None
+        command(settings if fixtures is None else Settings(settings.root, fixtures), **options)
 
     return wrapped
 
@@ -101,17 +128,24 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool)
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--root",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=FOLDER,
     help="Folder that holds fixtures/ and golden/. Default: what was installed with parity.",
 )
+@click.option("--fixtures", type=FOLDER, metavar="DIR", help="Folder of your own scenarios, added to the suite.")
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
 )
 @click.pass_context
-def main(ctx: click.Context, root: Path | None) -> None:
+def main(ctx: click.Context, root: Path | None, fixtures: Path | None) -> None:
     """Check what an SDK of the Tinker training API sends, against golden traces of the official one.
+
+    Defaults come from parity.toml, in the current folder or the nearest one above: fixtures, sdk, jobs.
 
     Exit status: 0 everything held, 1 something diverged, 2 it could not be run (bad options, no such SDK or
     scenario, corrupted golden files, interrupted).
     """
-    ctx.obj = Settings(root)
+    from harness.settings import read_settings
+
+    told = read_settings(Path.cwd())
+    ctx.obj = Settings(root, fixtures or told.fixtures)
+    ctx.default_map = {"run": told.run}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from harness.cli import Settings, with_settings
+from harness.cli import Settings, with_fixtures, with_settings
 
 
 @click.group("golden")
@@ -14,30 +14,30 @@ def golden_command() -> None:
 
 @golden_command.command("emit")
 @click.option("-k", "expression", metavar="EXPRESSION", help="Emit the scenarios that match, as with `parity run`.")
-@with_settings
+@with_fixtures
 def emit_command(settings: Settings, *, expression: str | None) -> None:
     """Drive the reference at every described release and write what changed.
 
-    A number within tolerance of the committed one is left alone.
+    A number within tolerance of the committed one is left alone. With --fixtures, those of your own scenarios are
+    written to that folder, and no others.
     """
     from harness.engine.golden import emit
-    from harness.locations import locate
 
-    emit(locate(settings.root), expression=expression, say=click.echo)
+    emit(settings.locations(), expression=expression, say=click.echo)
 
 
 @golden_command.command("verify")
-@with_settings
+@with_fixtures
 def verify_command(settings: Settings) -> None:
     """Check that the golden traces are whole, current and certified.
 
     Checksums hold, the reference still produces them at every described release, and no certificate speaks about
-    another set of golden traces. Exit status 1 when anything moved.
+    another set of golden traces. With --fixtures it is about those of your own scenarios.
+    Exit status 1 when anything moved.
     """
     from harness.engine.golden import verify
-    from harness.locations import locate
 
-    problems = verify(locate(settings.root), say=click.echo)
+    problems = verify(settings.locations(), say=click.echo)
     for problem in problems:
         click.echo(problem, err=True)
     raise SystemExit(1 if problems else 0)
@@ -73,7 +73,9 @@ def certify_command(settings: Settings, *, contracts: tuple[str, ...], check: bo
     from harness.locations import locate
     from harness.reports import Tally
 
-    locations = locate(settings.root)
+    locations = locate(settings.root)  # a certificate is about the suite, not about the user's own scenarios
+    if not check:
+        locations.refuse_installed()
     status = 0
     chosen = contracts or certified(locations)
     if not chosen:

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import click
 
-from harness.cli import Settings, with_settings
+from harness.cli import Settings, with_fixtures
 
 
 @click.command("list")
 @click.option("-k", "expression", metavar="EXPRESSION", help="List what matches, as with `parity run`.")
-@with_settings
+@with_fixtures
 def list_command(settings: Settings, *, expression: str | None) -> None:
     """List the scenarios and their checks."""
     from harness.engine.describe import listing
-    from harness.locations import locate
 
-    click.echo(listing(locate(settings.root), expression=expression))
+    click.echo(listing(settings.locations(), expression=expression))
 
 
 @click.command("show")
 @click.argument("scenario")
-@with_settings
+@with_fixtures
 def show_command(settings: Settings, *, scenario: str) -> None:
     """Show one SCENARIO: what the client is asked, what is judged, and the golden requests at each release."""
     from harness.engine.describe import description
-    from harness.locations import locate
 
-    click.echo(description(locate(settings.root), scenario))
+    click.echo(description(settings.locations(), scenario))

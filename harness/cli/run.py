@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli import Settings, with_settings
+from harness.cli import Settings, with_fixtures
 
 JOBS = max(1, min(4, os.cpu_count() or 1))
 
@@ -54,7 +54,7 @@ JOBS = max(1, min(4, os.cpu_count() or 1))
     metavar="SECONDS",
     help="Limit for each scenario instead of its own; a call still open then is a hang.",
 )
-@with_settings
+@with_fixtures
 def run_command(
     settings: Settings,
     *,
@@ -74,11 +74,10 @@ def run_command(
     """
     from harness.cli.follow import follow, reports
     from harness.engine.prepare import prepare
-    from harness.locations import locate
     from harness.reports import Tally
 
     plan = prepare(
-        locate(settings.root),
+        settings.locations(),
         sdk=sdk,
         sdk_path=sdk_path,
         contract=contract,

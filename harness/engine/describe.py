@@ -11,9 +11,8 @@ import msgspec
 
 from harness.checks.registry import CHECKS
 from harness.contracts.timeline import load_timeline
-from harness.engine.prepare import choose, open_suite
+from harness.engine.prepare import choose, golden_stores, open_suite
 from harness.errors import ParityError
-from harness.golden.store import GoldenStore
 from harness.locations import Locations
 from harness.suite.loader import Suite
 from harness.suite.scenario import DataSpec, Scenario
@@ -104,7 +103,7 @@ def _server(script: Script) -> Iterator[str]:
 def _golden(locations: Locations, suite: Suite, scenario: Scenario) -> Iterator[str]:
     """Yield one block per distinct golden trace, with the releases that share it."""
     timeline = load_timeline(locations.timeline)
-    store = GoldenStore(locations.golden)
+    store = golden_stores(locations, suite)(scenario.id)
     blocks: list[tuple[list[str], list[str]]] = []
     for release in timeline.described:
         trace = store.load(scenario.id, release, timeline.described)

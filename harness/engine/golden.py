@@ -26,13 +26,24 @@ Say = Callable[[str], object]
 def emit(locations: Locations, *, expression: str | None, say: Say) -> None:
     """Compute the traces of the selected scenarios at every described release, and store what differs.
 
-    Without an expression, traces of scenarios that no longer exist are removed.
+    Where there are the user's own scenarios, these are meant and their folder is written to, nothing else. Without an
+    expression, traces of scenarios that no longer exist are removed.
 
-    Raises ParityError `golden-not-computed` when the reference does not come through, and what `prepare` raises.
+    Raises ParityError `golden-not-computed` when the reference does not come through, `root-read-only` where the
+    traces are part of the installed package, `selection-empty`, and what `prepare` raises.
     """
     suite, timeline = open_suite(locations), load_timeline(locations.timeline)
-    traces = compute(suite, tuple(choose(suite, expression)), timeline, root=locations.root)
-    store = GoldenStore(locations.golden)
+    store, mine = _place(locations, suite)
+    if locations.own is None:
+        locations.refuse_installed()
+    chosen = tuple(scenario for scenario in choose(suite, expression) if scenario in mine)
+    if expression is not None and not chosen:
+        raise ParityError(
+            "selection-empty",
+            f"-k {expression!r} selects none of your own scenarios in {locations.own}",
+            hint="golden traces of the suite's scenarios are emitted without --fixtures",
+        )
+    traces = compute(suite, chosen, timeline, root=locations.root)
     emitted = store.emit(traces, timeline.described, complete=expression is None)
     for name in emitted.written:
         say(f"wrote    {name}")
@@ -45,25 +56,32 @@ def verify(locations: Locations, *, say: Say) -> list[str]:
     """Return what is wrong with the golden traces, one sentence each.
 
     Damaged or unlisted files, traces that the reference no longer computes, and certificates that speak about
-    another set. Raises ParityError as `emit` does.
+    another set. Where there are the user's own scenarios, it is about theirs and no others. Raises
+    ParityError as `emit` does.
     """
     suite, timeline = open_suite(locations), load_timeline(locations.timeline)
-    store = GoldenStore(locations.golden)
+    store, mine = _place(locations, suite)
     problems = store.check_files()
     if problems:
         return problems  # what is damaged cannot be compared
     problems += [
-        f"golden traces of {scenario}, which is no scenario"
-        for scenario in store.scenarios()
-        if scenario not in suite.scenarios
+        f"golden traces of {scenario}, which is no scenario" for scenario in store.scenarios() if scenario not in mine
     ]
-    traces = compute(suite, tuple(suite.scenarios), timeline, root=locations.root)
+    traces = compute(suite, mine, timeline, root=locations.root)
     for stale in store.verify(traces, timeline.described):
         problems += [f"{stale.scenario} at {stale.release}: {difference}" for difference in stale.differences[:10]]
-    problems += moved_certificates(locations)
+    if locations.own is None:
+        problems += moved_certificates(locations)
     if not problems:
-        say(f"{len(suite.scenarios)} scenarios at {len(timeline.described)} releases: golden traces hold")
+        say(f"{len(mine)} scenarios at {len(timeline.described)} releases: golden traces hold")
     return problems
+
+
+def _place(locations: Locations, suite: Suite) -> tuple[GoldenStore, tuple[str, ...]]:
+    """Return the store that is meant and the scenarios that belong there: the user's own, or else the suite's."""
+    if locations.own is None:
+        return GoldenStore(locations.golden), tuple(suite.scenarios)
+    return GoldenStore(locations.own / "golden"), tuple(sorted(suite.own))
 
 
 def compute(suite: Suite, scenarios: Sequence[str], timeline: Timeline, *, root: Path) -> dict[Key, Trace]:

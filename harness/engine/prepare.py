@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from harness.checks.registry import CHECKS
@@ -28,7 +28,7 @@ def open_suite(locations: Locations) -> Suite:
 
     Raises ParityError `check-unknown`, and what `load_suite` raises for malformed files.
     """
-    suite = load_suite(locations.root)
+    suite = load_suite(locations.root, locations.own)
     for scenario in suite.scenarios.values():
         for check in scenario.judge.checks:
             if check not in CHECKS:
@@ -38,6 +38,13 @@ def open_suite(locations: Locations) -> Suite:
                     hint="`parity list` shows the checks that others use; docs/checks.md has them all",
                 )
     return suite
+
+
+def golden_stores(locations: Locations, suite: Suite) -> Callable[[str], GoldenStore]:
+    """Return what finds a scenario's golden store: the user's own scenarios have theirs in the user's folder."""
+    released = GoldenStore(locations.golden)
+    own = released if locations.own is None else GoldenStore(locations.own / "golden")
+    return lambda scenario_id: own if scenario_id in suite.own else released
 
 
 def choose(suite: Suite, expression: str | None) -> dict[str, tuple[str, ...]]:
@@ -70,12 +77,12 @@ def plan_scenarios(
     suite: Suite,
     chosen: Mapping[str, Sequence[str]],
     *,
-    store: GoldenStore,
+    store_of: Callable[[str], GoldenStore],
     contract: Contract,
     described: Sequence[str],
     timeout: float | None,
 ) -> tuple[PlannedScenario, ...]:
-    """Return the chosen scenarios with their golden traces.
+    """Return the chosen scenarios with their golden traces; `store_of` returns where those of a scenario are.
 
     Raises ParityError `golden-missing`, `golden-stale` (the stimulus has changed since) or `golden-corrupt`.
     """
@@ -83,7 +90,7 @@ def plan_scenarios(
     for scenario_id, checks in chosen.items():
         scenario = suite.scenarios[scenario_id]
         stimulus = suite.digest(scenario)
-        golden = store.load(scenario_id, contract.release, tuple(described), stimulus=stimulus)
+        golden = store_of(scenario_id).load(scenario_id, contract.release, tuple(described), stimulus=stimulus)
         planned.append(
             PlannedScenario(
                 scenario=scenario,
@@ -146,7 +153,7 @@ def prepare(
     scenarios = plan_scenarios(
         suite,
         chosen,
-        store=GoldenStore(locations.golden),
+        store_of=golden_stores(locations, suite),
         contract=point,
         described=timeline.described,
         timeout=timeout,
@@ -156,6 +163,8 @@ def prepare(
         arguments += ["--sdk-path", str(sdk_path)]
     if contract is not None:
         arguments += ["--contract", contract]
+    if locations.own is not None:
+        arguments += ["--fixtures", str(locations.own)]
     return Plan(
         spec=resolve(sdk, sdk_path=sdk_path, contract=point.id, root=locations.root),
         contract=point,

@@ -22,10 +22,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """Scenarios by id and losses by name, both in order; every scenario is valid together with its losses."""
+    """Scenarios by id and losses by name, both in order; every scenario is valid together with its losses.
+
+    `own` are the ids of the scenarios that came from the user's own folder.
+    """
 
     scenarios: dict[str, Scenario]
     losses: dict[str, Loss]
+    own: frozenset[str] = frozenset()
     _digests: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def digest(self, scenario: Scenario) -> str:
@@ -43,16 +47,43 @@ class Suite:
         return known
 
 
-def load_suite(root: Path) -> Suite:
-    """Read `fixtures/scenarios/**/*.toml` and `fixtures/losses/*.json` below `root`.
+def load_suite(root: Path, own: Path | None = None) -> Suite:
+    """Read `fixtures/scenarios/**/*.toml` and `fixtures/losses/*.json` below `root`, and the user's own below `own`.
+
+    `own` adds: its scenarios may name losses of `root`, but nothing in it may have the id or name of what `root` has.
 
     Raises ParityError: `scenario-malformed` (not TOML, or not of the schema: names file, key and what was expected),
-    `scenario-id-mismatch`, `loss-malformed`, and what `harness.suite.rules` raises about a scenario's content.
+    `scenario-id-mismatch`, `loss-malformed`, `scenario-id-taken`, `loss-name-taken`, and what `harness.suite.rules`
+    raises about a scenario's content.
     """
-    fixtures = root / "fixtures"
-    losses = {path.stem: load_loss(path) for path in sorted((fixtures / "losses").glob("*.json"))}
+    losses = _load_losses(root / "fixtures" / "losses")
+    scenarios = _load_scenarios(root / "fixtures" / "scenarios", losses)
+    if own is None:
+        return Suite(dict(sorted(scenarios.items())), losses)
+    own_losses = _load_losses(own / "losses")
+    if taken := sorted(own_losses.keys() & losses.keys()):
+        raise ParityError(
+            "loss-name-taken",
+            f"{own / 'losses' / taken[0]}.json: the suite has a loss called {taken[0]!r}",
+            hint="give your own loss another name",
+        )
+    losses = dict(sorted((losses | own_losses).items()))
+    own_scenarios = _load_scenarios(own / "scenarios", losses)
+    if taken := sorted(own_scenarios.keys() & scenarios.keys()):
+        raise ParityError(
+            "scenario-id-taken",
+            f"{own / 'scenarios' / taken[0]}.toml: the suite has a scenario with the id {taken[0]!r}",
+            hint="put your own scenarios in a folder whose name the suite does not use, such as own/",
+        )
+    return Suite(dict(sorted((scenarios | own_scenarios).items())), losses, frozenset(own_scenarios))
+
+
+def _load_losses(folder: Path) -> dict[str, Loss]:
+    return {path.stem: load_loss(path) for path in sorted(folder.glob("*.json"))}
+
+
+def _load_scenarios(folder: Path, losses: Mapping[str, Loss]) -> dict[str, Scenario]:
     scenarios: dict[str, Scenario] = {}
-    folder = fixtures / "scenarios"
     for path in sorted(folder.rglob("*.toml")):
         scenario = load_scenario(path, losses)
         expected = path.relative_to(folder).with_suffix("").as_posix()
@@ -63,7 +94,7 @@ def load_suite(root: Path) -> Suite:
                 hint=f"the id of this file is its path, {expected!r}",
             )
         scenarios[scenario.id] = scenario
-    return Suite(dict(sorted(scenarios.items())), losses)
+    return scenarios
 
 
 def load_scenario(path: Path, losses: Mapping[str, Loss]) -> Scenario:

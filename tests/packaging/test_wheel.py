@@ -1,0 +1,183 @@
+"""The wheel: whole, usable from an empty folder, never written to; judging needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+import uv
+
+ROOT = Path(__file__).parents[2]
+BUNDLED = {"fixtures": "harness/bundled/fixtures", "golden": "harness/bundled/golden"}
+
+
+def _files(folder):
+    """Return the digest of every file below a folder, by its path."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def _build(hook, folder):
+    """Call a build hook as pip does, in a process of its own; return the wheel."""
+    program = f"from hatchling.build import {hook}; import sys; print({hook}(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(folder)], cwd=ROOT, capture_output=True, text=True, check=True, timeout=240
+    )
+    return folder / done.stdout.split()[-1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Return the wheel of this checkout."""
+    return _build("build_wheel", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def python(wheel, tmp_path_factory):
+    """Return an interpreter that has the wheel installed, and the dependencies of this one but not its parity."""
+    site = tmp_path_factory.mktemp("installed") / "venv"
+    tool = [uv.find_uv_bin(), "--quiet"]
+    subprocess.run([*tool, "venv", "--no-project", "--python", sys.executable, str(site)], check=True, timeout=120)
+    place = site / "bin" / "python"
+    subprocess.run(
+        [*tool, "pip", "install", "--python", str(place), "--no-deps", "--offline", "--compile-bytecode", str(wheel)],
+        check=True,
+        timeout=240,
+    )
+    # A path in a .pth file is searched last, and .pth files in it are not read: an editable parity stays out.
+    borrowed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    packages = subprocess.run(
+        [str(place), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    (Path(packages) / "borrowed.pth").write_text("".join(f"{path}\n" for path in sorted(borrowed)), "utf-8")
+    return place
+
+
+@pytest.fixture
+def empty(tmp_path):
+    """Return an empty folder to work in."""
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    return folder
+
+
+def _installed(python, *arguments, folder):
+    """Run the installed `parity` in `folder`."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return subprocess.run(
+        [str(python.parent / "parity"), *arguments],
+        cwd=folder,
+        env=inherited,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+def _package(python):
+    return next(python.parents[1].glob("lib/python*/site-packages/harness"))
+
+
+def test_the_wheel_holds_the_packages_the_fixtures_and_the_golden_traces(wheel):
+    """Every file of the four folders is in the wheel, as it is, and nothing else but what describes the wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        inside = {
+            name: hashlib.sha256(archive.read(name)).hexdigest()
+            for name in archive.namelist()
+            if ".dist-info/" not in name
+        }
+    expected = {}
+    for folder in ("harness", "mock_server", *BUNDLED):
+        for name, digest in _files(ROOT / folder).items():
+            if "__pycache__" not in name:
+                expected[f"{BUNDLED.get(folder, folder)}/{name}"] = digest
+    assert inside == expected
+    assert any(name.startswith("harness/bundled/golden/arrays/") for name in inside)
+
+
+def test_an_editable_install_copies_nothing(tmp_path):
+    """An editable install is a path to the checkout; fixtures and golden traces are not copied beside it."""
+    with zipfile.ZipFile(_build("build_editable", tmp_path)) as archive:
+        names = [name for name in archive.namelist() if ".dist-info/" not in name]
+        assert len(names) == 1
+        assert archive.read(names[0]).decode().split() == [str(ROOT)]
+
+
+def test_the_installed_package_runs_and_is_not_written_to(python, empty):
+    """From an empty folder: list, show and run use what is inside the wheel, and leave the package as it was."""
+    before = _files(_package(python))
+    listed = _installed(python, "list", folder=empty)
+    assert listed.returncode == 0, listed.stderr
+    assert "custom/sum-literal" in listed.stdout
+    shown = _installed(python, "show", "custom/sum-literal", folder=empty)
+    assert shown.returncode == 0, shown.stderr
+    done = _installed(
+        python, "run", "--sdk", "reference==0.15.0", "-k", "custom/sum-literal or session/lifecycle",
+        "--json", "report.json", folder=empty,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((empty / "report.json").read_text("utf-8"))
+    assert report["totals"]["pass"] == sum(report["totals"].values()) > 0
+    assert [path.name for path in empty.iterdir()] == ["report.json"]
+    assert _files(_package(python)) == before
+
+
+@pytest.mark.parametrize(
+    "arguments", [("golden", "emit"), ("golden", "emit", "-k", "custom"), ("certify", "--contract", "tinker-0.38.0")]
+)
+def test_golden_traces_of_the_installed_package_are_never_written(python, empty, arguments):
+    """What would write into the package is refused, whether or not the file system would let it."""
+    before = _files(_package(python))
+    for root in ((), ("--root", str(_package(python) / "bundled"))):
+        done = _installed(python, *root, *arguments, folder=empty)
+        assert done.returncode == 2
+        assert "error [root-read-only] " in done.stderr
+        assert "--root" in done.stderr
+    assert _files(_package(python)) == before
+
+
+def test_judging_needs_no_torch(python, empty):
+    """A plan is made and a trace judged by every check where torch cannot be imported."""
+    program = """
+import sys
+sys.modules["torch"] = None
+from harness.checks.registry import judge
+from harness.checks.verdict import Case
+from harness.engine import run as _run
+from harness.engine.prepare import prepare
+from harness.locations import locate
+plan = prepare(locate(), sdk="reference==0.15.0", expression="custom")
+judged = 0
+for planned in plan.scenarios:
+    case = Case(
+        golden=planned.golden,
+        observed=planned.golden,
+        contract=plan.contract,
+        tolerance=planned.scenario.judge.tolerance,
+        script=planned.scenario.stimulus.server,
+    )
+    for check in planned.checks:
+        verdict = judge(check, case)
+        assert verdict.outcome == "pass", (planned.scenario.id, check, verdict)
+        judged += 1
+print(judged)
+"""
+    done = subprocess.run(
+        [str(python), "-P", "-c", program], cwd=empty, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 100
