@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.checks.alignment import PASSES, Group, Pair, align, custom_calls, identity, name_of
+from harness.checks.causes import Found, certain
 from harness.checks.diagnosis import why_sizes
 from harness.checks.estimates import Limits, limits_of, size_of, why_limit
 from harness.checks.outcome import count, failed, listed, nothing, passed, runs
@@ -29,13 +30,13 @@ def boundaries(case: Case) -> Verdict:
             at, why = wrong
             group = _group_of(aligned.groups, pair, at)
             golden, seen = _sizes(group.golden), _sizes(group.observed)
-            cause = why_sizes(golden, seen)
+            cause = _why_passes(aligned.groups, group) or why_limit(case, group) or why_sizes(golden, seen)
             return failed(
                 f"{group.name} {why}",
                 expected=runs(golden),
                 observed=runs(seen),
                 where=pair.where(at),
-                cause=why_limit(case, group) or cause,
+                cause=cause,
             )
     if not looked:
         return nothing(_no_data(case))
@@ -54,7 +55,7 @@ def nonempty(case: Case) -> Verdict:
             expected="at least one datum in every request",
             observed=listed(name_of(r) for r in empty),
             where=name_of(empty[0]),
-            cause="empty chunk: a cut before the first datum" if empty[0] is seen[0] else "empty chunk",
+            cause=certain("chunk-empty", "a cut before the first datum" if empty[0] is seen[0] else ""),
         )
     return passed(f"{count(len(seen), 'request')}, none empty")
 
@@ -102,7 +103,7 @@ def complete(case: Case) -> Verdict:
                 expected=f"{len(pair.golden.datums)} datums",
                 observed=f"{len(pair.observed.datums)} datums",
                 where=pair.where(int(lost[0])),
-                cause="not sent",
+                cause=certain("not-sent"),
             )
         extra = np.flatnonzero(pair.golden_of < 0)
         if extra.size:
@@ -112,7 +113,7 @@ def complete(case: Case) -> Verdict:
                 expected=f"{len(pair.golden.datums)} datums",
                 observed=f"{len(pair.observed.datums)} datums",
                 where=name_of(request),
-                cause="sent twice" if _known(pair, int(extra[0])) else "data that golden does not send",
+                cause=certain("sent-twice" if _known(pair, int(extra[0])) else "sent-besides"),
             )
         # Across requests the order is that of their ids, which is order.seq's judgement.
         same = pair.observed.request_of[1:] == pair.observed.request_of[:-1]
@@ -123,10 +124,25 @@ def complete(case: Case) -> Verdict:
                 expected="the caller's order",
                 observed=f"datum {pair.golden_of[back[0]]} before datum {pair.golden_of[back[0] + 1]}",
                 where=pair.where(int(pair.golden_of[back[0]])),
-                cause="another order",
+                cause=certain("reordered"),
             )
     total = sum(len(pair.golden.datums) for pair in aligned.pairs)
     return passed(f"{count(total, 'datum')}, each sent once")
+
+
+def _why_passes(groups: tuple[Group, ...], backward: Group) -> Found | None:
+    """Tell a backward pass that has the forward pass's cuts where golden's has not, or the other way round."""
+    if backward.effect != "forward_backward":
+        return None
+    forward = next((g for g in groups if g.call == backward.call and g.effect == "forward"), None)
+    if forward is None:
+        return None
+    (golden, seen), ahead = (_sizes(backward.golden), _sizes(backward.observed)), _sizes(forward.observed)
+    if seen == ahead != golden and ahead == _sizes(forward.golden):
+        return certain("forward-cut-kept")
+    if golden == _sizes(forward.golden) == ahead != seen:
+        return certain("backward-cut-anew")
+    return None
 
 
 def _known(pair: Pair, observed: int) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from harness.checks.alignment import Matched, elements
+from harness.checks.alignment import Label, Matched, elements
+from harness.checks.causes import Found
 from harness.checks.diagnosis import why_numbers
 from harness.checks.numbers import Mismatch, Numbers, compare
 from harness.checks.outcome import failed
@@ -73,11 +75,18 @@ def judge_columns(both: Matched, columns: Columns, tolerance: Tolerance, what: s
     if found is None:
         return None
     pair, element = columns.place(found.index)
-    cause = why_numbers(columns.golden, columns.observed, columns.starts, rtol=tolerance.rtol, atol=tolerance.atol)
+    cause = why_numbers(
+        columns.golden,
+        columns.observed,
+        columns.starts,
+        rtol=tolerance.rtol,
+        atol=tolerance.atol,
+        datums=_datums_of_calls(both, columns),
+    )
     return mismatch(found, what, f"{both.where(columns.owner[pair])}, {columns.names[pair]}[{element}]", cause)
 
 
-def mismatch(found: Mismatch, what: str, where: str, cause: str) -> Verdict:
+def mismatch(found: Mismatch, what: str, where: str, cause: Found | None) -> Verdict:
     """Return the failure of a numeric comparison."""
     return failed(
         f"{what}: {found}",
@@ -86,6 +95,13 @@ def mismatch(found: Mismatch, what: str, where: str, cause: str) -> Verdict:
         where=where,
         cause=cause,
     )
+
+
+def _datums_of_calls(both: Matched, columns: Columns) -> Numbers:
+    """Return, per laid-out tensor, how many datums of its call were matched."""
+    labels: list[Label] = [pair.label(ordinal) for pair, ordinal in both.places]
+    counts = Counter(labels)
+    return np.array([counts[labels[owner]] for owner in columns.owner], dtype=np.int64)
 
 
 def spelled(number: float) -> str:

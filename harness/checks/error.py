@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from harness.checks.alignment import align
+from harness.checks.causes import Found, certain
 from harness.checks.outcome import count, failed, listed, nothing, passed, short
 from harness.checks.steps import both
 from harness.checks.verdict import Case, Check, Verdict
@@ -24,7 +25,7 @@ def kind(case: Case) -> Verdict:
             expected=golden.kind or "no kind",
             observed=seen.kind or "no kind",
             where=golden.step,
-            cause=f"{seen.type}: {short(seen.message)}",
+            cause=certain("raised", f"{seen.type}: {short(seen.message)}"),
         )
     return passed(f"{golden.step} fails with {golden.kind}")
 
@@ -41,6 +42,7 @@ def raised_at(case: Case) -> Verdict:
             expected=golden.raised_at or "nowhere",
             observed=seen.raised_at or "nowhere",
             where=golden.step,
+            cause=certain("raised-elsewhere"),
         )
     return passed(f"{golden.step} raises from {golden.raised_at}")
 
@@ -58,7 +60,7 @@ def sent(case: Case) -> Verdict:
             expected=_counts(case.golden.requests),
             observed=_counts(case.observed.requests),
             where=f"{request.effect} seq {request.seq_id}",
-            cause="sent after the failure" if request.batch is None or request.batch.datums else "sent without data",
+            cause=certain("sent-after-failure" if request.batch is None or request.batch.datums else "chunk-empty"),
         )
     for group in aligned.groups:
         if not group.observed:
@@ -67,7 +69,7 @@ def sent(case: Case) -> Verdict:
                 expected=_counts(case.golden.requests),
                 observed=_counts(case.observed.requests),
                 where=group.name,
-                cause="not sent",
+                cause=certain("not-sent"),
             )
     for pair in aligned.pairs:
         if len(pair.golden.datums) != len(pair.observed.datums):
@@ -121,12 +123,12 @@ def _ending(step: StepResult) -> str:
     return f"error ({step.kind or 'of no kind'})" if step.status == "error" else step.status
 
 
-def _why(golden: StepResult, seen: StepResult) -> str:
+def _why(golden: StepResult, seen: StepResult) -> Found | None:
     if golden.kind == "client_poisoned" and seen.status != "error":
-        return "the client goes on working where the contract refuses"
+        return certain("not-poisoned")
     if seen.kind == "client_poisoned":
-        return "the client is refused where the contract goes on"
-    return f"{seen.type}: {short(seen.message)}" if seen.status == "error" else ""
+        return certain("poisoned")
+    return certain("raised", f"{seen.type}: {short(seen.message)}") if seen.status == "error" else None
 
 
 def _counts(requests: tuple[Request, ...]) -> str:

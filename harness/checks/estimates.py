@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from harness.checks.alignment import Group
+from harness.checks.causes import Found, likely, told
 from harness.checks.verdict import Case
 from mock_server.record import Datum, Tensor
 
@@ -77,24 +78,30 @@ _OTHER_WAYS: Mapping[str, Callable[[Datum], int]] = {
 }
 
 
-def why_limit(case: Case, group: Group) -> str:
-    """Return how other limits or another estimate lead to the observed cuts of a call's pass, or ""."""
+def why_limit(case: Case, group: Group) -> Found | None:
+    """Return how other limits or another estimate lead to the observed cuts of a call's pass."""
     datums = [datum for r in group.observed if r.batch for datum in r.batch.datums]
     seen = [len(r.batch.datums) for r in group.observed if r.batch and r.batch.datums]
     golden = [len(r.batch.datums) for r in group.golden if r.batch and r.batch.datums]
     limit = limits_of(case)
     if not datums or sum(golden) != len(datums) or seen == golden:
-        return ""
+        return None
     right = ESTIMATES[limit.estimate]
     if _cuts(datums, right, limit.count, limit.bytes, strict=True) == seen:
-        return f"cut when the limit of {limit.bytes} bytes is reached, the contract only when it is passed"
+        return likely("limit-exclusive", f"cut when {limit.bytes} bytes are reached, not when they are passed")
     for says, estimate in _OTHER_WAYS.items():
         if estimate is not right and _cuts(datums, estimate, limit.count, limit.bytes, strict=False) == seen:
-            return f"counted {says}; the contract counts {limit.estimate}"
+            return likely("bytes-per-element", f"counted {says}; the contract counts {limit.estimate}")
     largest = max(seen)
     if largest != limit.count and _cuts(datums, right, largest, limit.bytes, strict=False) == seen:
-        return f"cut at {largest} datums, the contract at {limit.count}"
-    return ""
+        beside = abs(largest - limit.count) == 1
+        several = len(seen) > 1
+        return told(
+            "cut-off-by-one" if beside else "limit-differs",
+            f"cut at {largest} datums, the contract at {limit.count}",
+            sure=several,
+        )
+    return None
 
 
 def _cuts(

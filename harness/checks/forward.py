@@ -6,7 +6,7 @@ import numpy as np
 
 from harness.checks.alignment import Matched, golden_datums, matched
 from harness.checks.columns import EXACT, input_columns, judge_columns, shape_of
-from harness.checks.diagnosis import why_keys, why_shape
+from harness.checks.diagnosis import why_dtype, why_keys, why_shape
 from harness.checks.outcome import count, failed, nothing, passed
 from harness.checks.verdict import Case, Check, Verdict
 
@@ -38,8 +38,8 @@ def plain_values(case: Case) -> Verdict:
     return judge_keys(both) or _judge_values(case, both) or passed(f"{count(len(both.golden), 'datum')} as golden")
 
 
-def judge_keys(both: Matched) -> Verdict | None:
-    """Return a failure where the input keys of a datum are not golden's."""
+def judge_keys(both: Matched, *, callers: frozenset[str] = frozenset()) -> Verdict | None:
+    """Return a failure where the input keys of a datum are not golden's. `callers` are inputs the caller gave."""
     for index, (golden, seen) in enumerate(zip(both.golden, both.observed, strict=True)):
         if golden.inputs.keys() != seen.inputs.keys():
             return failed(
@@ -47,7 +47,7 @@ def judge_keys(both: Matched) -> Verdict | None:
                 expected=", ".join(sorted(golden.inputs)) or "none",
                 observed=", ".join(sorted(seen.inputs)) or "none",
                 where=both.where(index),
-                cause=why_keys(set(golden.inputs), set(seen.inputs)),
+                cause=why_keys(set(golden.inputs), set(seen.inputs), callers=callers),
             )
     return None
 
@@ -71,7 +71,7 @@ def _judge_values(case: Case, both: Matched) -> Verdict | None:
                     expected=tensor.dtype,
                     observed=other.dtype,
                     where=f"{both.where(index)}, {key}",
-                    cause=f"{key} sent as {other.dtype}",
+                    cause=why_dtype(tensor.dtype, other.dtype),
                 )
             if tensor.shape != other.shape or tensor.size != other.size:
                 return failed(
@@ -79,7 +79,7 @@ def _judge_values(case: Case, both: Matched) -> Verdict | None:
                     expected=shape_of(tensor),
                     observed=shape_of(other),
                     where=f"{both.where(index)}, {key}",
-                    cause=why_shape(tensor.shape or (), other.shape or (other.size,)),
+                    cause=why_shape(tensor.shape, other.shape),
                 )
     exact = judge_columns(both, input_columns(both, None, integers=True), EXACT, "inputs")
     return exact or judge_columns(both, input_columns(both, None, integers=False), case.tolerance, "inputs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.checks.causes import likely
 from harness.checks.outcome import count, failed, listed, nothing, passed
 from harness.checks.verdict import Case, Check, Verdict
 
@@ -16,7 +17,7 @@ def none(case: Case) -> Verdict:
             expected="every id up to the highest",
             observed=f"missing {listed(gap.missing)}; held {listed(gap.held)}",
             where=f"{gap.model_id}, seq {gap.missing[0]}" if gap.missing else gap.model_id,
-            cause="a seq_id was skipped, or its request never sent",
+            cause=likely("id-skipped", f"missing {listed(gap.missing)}, or never sent"),
         )
     if not case.observed.control and not case.observed.requests:
         return nothing("no request was seen")

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from harness.checks.diagnosis import why_keys, why_shape
+from harness.checks.causes import Found, certain
+from harness.checks.diagnosis import why_dtype, why_keys, why_shape
 from harness.checks.outcome import count, failed, listed, nothing, passed, runs
 from harness.checks.steps import both, digest, groups_of
 from harness.checks.verdict import Case, Check, Verdict
@@ -31,7 +32,7 @@ def calls(case: Case) -> Verdict:
                 expected=wanted,
                 observed=got,
                 where=golden.step,
-                cause="not called" if not got else "called where golden does not" if not wanted else "",
+                cause=certain("not-called" if got < wanted else "called-too-often"),
             )
     if not looked:
         return nothing(_reason(case))
@@ -49,7 +50,7 @@ def saw_shape(case: Case) -> Verdict:
                 expected=f"{golden.datums} datums, {golden.count} logprobs",
                 observed=f"{seen.datums} datums, {seen.count} logprobs",
                 where=step,
-                cause="logprobs in one tensor" if seen.count == 1 < golden.count else "",
+                cause=certain("tensors-merged") if seen.count == 1 < golden.count else None,
             )
         for index, (left, right) in enumerate(zip(golden.shapes, seen.shapes, strict=False)):
             if left != right:
@@ -76,14 +77,20 @@ def saw_dtype(case: Case) -> Verdict:
         looked += 1
         wanted, got = sorted(set(golden.dtypes)), sorted(set(seen.dtypes))
         if wanted != got:
-            return failed("the loss sees another dtype", expected=listed(wanted), observed=listed(got), where=step)
+            return failed(
+                "the loss sees another dtype",
+                expected=listed(wanted),
+                observed=listed(got),
+                where=step,
+                cause=why_dtype(wanted[0], got[0]) if len(wanted) == len(got) == 1 else certain("dtype-changed"),
+            )
         if golden.leaves and seen.leaves is False:
             return failed(
                 "logprobs are not leaves that require a gradient",
                 expected="leaves",
                 observed="not leaves",
                 where=step,
-                cause="the loss sees computed tensors",
+                cause=certain("not-leaves"),
             )
     if not looked:
         return nothing(_reason(case))
@@ -142,7 +149,13 @@ def unchanged(case: Case) -> Verdict:
     for step, golden, seen in _saw(case):
         looked += 1
         if golden.unchanged and not seen.unchanged:
-            return failed("the call changes the caller's data", expected="unchanged", observed="changed", where=step)
+            return failed(
+                "the call changes the caller's data",
+                expected="unchanged",
+                observed="changed",
+                where=step,
+                cause=certain("data-mutated"),
+            )
     if not looked:
         return nothing(_reason(case))
     return passed("the caller's data is unchanged")
@@ -163,13 +176,13 @@ def _digest(requests: Sequence[Request]) -> str:
     )
 
 
-def _why_values(sent: Sequence[Request], seen: str) -> str:
+def _why_values(sent: Sequence[Request], seen: str) -> Found | None:
     if len(sent) > 1 and _digest(list(reversed(sent))) == seen:
-        return "chunks in reverse order"
+        return certain("outputs-reordered", "chunks in reverse order")
     if len(sent) > 1 and _digest([*sent[1:], sent[0]]) == seen:
-        return "the first chunk's outputs come last"
+        return certain("outputs-reordered", "the first chunk's outputs come last")
     zeros = [(np.zeros(o["logprobs"].size), "float32") for r in sent for o in r.outputs if "logprobs" in o]
-    return "zeros" if digest(zeros) == seen else ""
+    return certain("zeros-for-values") if digest(zeros) == seen else None
 
 
 def _reason(case: Case) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.checks.causes import Found, certain, likely, told
 from harness.checks.columns import spelled
 from harness.checks.diagnosis import why_keys, why_metric
 from harness.checks.numbers import all_close, compare
@@ -14,6 +15,7 @@ from harness.checks.outcome import count, failed, listed, nothing, passed
 from harness.checks.steps import both, result_group
 from harness.checks.verdict import Case, Check, Verdict
 
+_TWIN = {"loss:sum": "surrogate_loss:sum", "surrogate_loss:sum": "loss:sum"}
 _SPELLED = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf"), "-0.0": -0.0}
 
 
@@ -44,7 +46,13 @@ def values(case: Case) -> Verdict:
             left, right = _number(golden[name]), _number(seen[name])
             if isinstance(left, str) or isinstance(right, str) or left is None or right is None:
                 if left != right:
-                    return failed(f"{name} differs", expected=repr(left), observed=repr(right), where=f"{step}, {name}")
+                    return failed(
+                        f"{name} differs",
+                        expected=repr(left),
+                        observed=repr(right),
+                        where=f"{step}, {name}",
+                        cause=certain("value-changed"),
+                    )
                 continue
             found = compare(np.array([left]), np.array([right]), rtol=case.tolerance.rtol, atol=case.tolerance.atol)
             if found:
@@ -53,7 +61,9 @@ def values(case: Case) -> Verdict:
                     expected=spelled(left),
                     observed=spelled(right),
                     where=f"{step}, {name}",
-                    cause=_moved(case, name, left, golden, seen) or _why(case, step, name, left, right),
+                    cause=_exchanged(case, name, golden, right)
+                    or _moved(case, name, left, golden, seen)
+                    or _why(case, step, name, left, right),
                 )
     if not looked:
         return nothing(_reason(case))
@@ -72,23 +82,36 @@ def _number(value: Any) -> float | str | None:
     return None if value is None else value if isinstance(value, int) else float(value)
 
 
-def _moved(case: Case, name: str, left: float, golden: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
+def _exchanged(case: Case, name: str, golden: Mapping[str, Any], seen: float) -> Found | None:
+    """Tell the caller's own loss in the place of the server's, or the other way round."""
+    other = _TWIN.get(name, "")
+    value = _number(golden[other]) if other in golden else None
+    if not isinstance(value, (int, float)) or not all_close(
+        np.array([value]), np.array([seen]), rtol=case.tolerance.rtol, atol=case.tolerance.atol
+    ):
+        return None
+    return told("own-loss-vs-surrogate", f"{name} has golden's {other}", sure=bool(value))
+
+
+def _moved(case: Case, name: str, left: float, golden: Mapping[str, Any], seen: Mapping[str, Any]) -> Found | None:
     """Tell a value that is there, under another name."""
     for other in sorted(seen.keys() - golden.keys()):
         value = _number(seen[other])
         if isinstance(value, (int, float)) and all_close(
             np.array([left]), np.array([value]), rtol=case.tolerance.rtol, atol=case.tolerance.atol
         ):
-            return f"golden's {name} is under {other}"
-    return ""
+            return likely("key-renamed", f"golden's {name} is under {other}")
+    return None
 
 
-def _why(case: Case, step: str, name: str, golden: float, seen: float) -> str:
+def _why(case: Case, step: str, name: str, golden: float, seen: float) -> Found | None:
+    if not np.isfinite(seen) and np.isfinite(golden):
+        return certain("not-finite", f"{seen}")
     if golden and seen == -golden:
-        return "opposite sign"
+        return likely("opposite-sign")
     group = result_group(case, step)
     if group is None:
-        return ""
+        return None
     chunks = [(request.metrics, len(request.outputs)) for request in group.observed]
     return why_metric(seen, name, chunks, rtol=case.tolerance.rtol, atol=case.tolerance.atol)
 

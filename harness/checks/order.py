@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from harness.checks.alignment import PASSES, Alignment, align, name_of
+from harness.checks.causes import certain
 from harness.checks.outcome import count, failed, listed, nothing, passed
 from harness.checks.verdict import Case, Check, Verdict
 from harness.trace.model import Request, Trace
@@ -32,6 +33,7 @@ def seq(case: Case) -> Verdict:
                     expected="a seq_id" if wanted else "no seq_id",
                     observed=request.seq_id,
                     where=name_of(group.golden[0]),
+                    cause=certain("id-missing" if wanted else "id-added"),
                 )
     for model in sorted(golden.keys() & seen.keys()):
         looked += 1
@@ -42,7 +44,7 @@ def seq(case: Case) -> Verdict:
                 expected=first,
                 observed=start,
                 where=model,
-                cause=f"ids start at {start}",
+                cause=certain("ids-start-elsewhere", f"at {start}"),
             )
     for pair in aligned.pairs:
         at = np.flatnonzero(pair.golden_of >= 0)
@@ -56,7 +58,7 @@ def seq(case: Case) -> Verdict:
                     observed=f"datum {ordinals[back]} under {before.seq_id}, datum {ordinals[back + 1]} "
                     f"under {after.seq_id}",
                     where=pair.where(int(ordinals[back + 1])),
-                    cause="ids dealt to the chunks in another order",
+                    cause=certain("ids-not-rising"),
                 )
     if not looked:
         return nothing(_no_ids(case))
@@ -76,12 +78,15 @@ def unique(case: Case) -> Verdict:
                     expected="an id for each request",
                     observed=f"{first.effect} and {second.effect}",
                     where=f"{model}, seq {one}",
-                    cause="seq_id reused",
+                    cause=certain("id-reused", f"seq_id {one}"),
                 )
     reused = [v for v in case.observed.violations if v.code == "seq-reused"]
     if reused:
         return failed(
-            reused[0].message, expected="an id for each request", where=f"request {reused[0].request}", cause="reused"
+            reused[0].message,
+            expected="an id for each request",
+            where=f"request {reused[0].request}",
+            cause=certain("id-reused"),
         )
     return passed("no id is used twice")
 
@@ -101,7 +106,7 @@ def gapless(case: Case) -> Verdict:
                 expected=f"every id from {min(ids)} to {max(ids)}",
                 observed=f"missing {listed(missing)}",
                 where=f"{model}, before {after.effect} seq {after.seq_id}",
-                cause="seq_id skipped",
+                cause=certain("id-skipped", f"missing {listed(missing)}"),
             )
     return passed("no id is left out")
 
@@ -122,7 +127,7 @@ def phases(case: Case) -> Verdict:
                 expected=_story([group.name for group in aligned.groups]),
                 observed=_story([g.name for g in aligned.groups if g.observed]),
                 where=name_of(group.golden[0]),
-                cause="not sent",
+                cause=certain("not-sent"),
             )
     for request in aligned.extra:
         if not failing and request.effect not in PASSES:
@@ -131,7 +136,9 @@ def phases(case: Case) -> Verdict:
                 expected=_story([group.name for group in aligned.groups]),
                 observed=name_of(request),
                 where=name_of(request),
-                cause="sent twice" if any(g.effect == request.effect for g in aligned.groups) else "not in golden",
+                cause=certain(
+                    "sent-twice" if any(g.effect == request.effect for g in aligned.groups) else "sent-besides"
+                ),
             )
     for model in sorted(_by_model(case.observed)):
         golden, seen = _runs(aligned, case.golden, model), _runs(aligned, case.observed, model)
@@ -144,7 +151,9 @@ def phases(case: Case) -> Verdict:
                 expected=_story([aligned.groups[i].name for i in wanted]),
                 observed=_story([aligned.groups[i].name for i in seen]),
                 where=f"{model}, {name}",
-                cause=f"{name} before {aligned.groups[wanted[place]].name}" if place < len(wanted) else "",
+                cause=certain("overtaken", f"{name} before {aligned.groups[wanted[place]].name}")
+                if place < len(wanted)
+                else None,
             )
     return passed("operations take effect in golden's order")
 
@@ -184,7 +193,7 @@ def _turn(
             expected=f"after {earlier} requests were answered",
             observed=f"{rank[first_sent]} sent, {first_sent.sent_after} answered",
             where=f"{model}, {name_of(first_sent)}",
-            cause=f"{name} does not wait for its turn",
+            cause=certain("not-awaited", f"{name} does not wait for its turn"),
         )
     late = [r for r in members if rank[r] >= earlier + len(members)]
     if late:
@@ -193,7 +202,7 @@ def _turn(
             expected=f"among the first {earlier + len(members)} requests",
             observed=f"as request {rank[late[0]] + 1}",
             where=f"{model}, {name_of(late[0])}",
-            cause=f"{name} was overtaken",
+            cause=certain("overtaken", f"{name} is sent too late"),
         )
     if order == "serial":
         for before, after in pairwise(members):
@@ -205,7 +214,7 @@ def _turn(
                     if rank[after] > rank[before]
                     else f"chunk {members.index(after) + 1} sent before chunk {members.index(before) + 1}",
                     where=f"{model}, {name_of(after)}",
-                    cause="chunks sent in parallel" if rank[after] > rank[before] else "chunks sent out of order",
+                    cause=certain("chunks-in-parallel" if rank[after] > rank[before] else "reordered"),
                 )
     elif order == "rest_then_first" and len(members) > 1:
         first = members[0]
@@ -216,7 +225,7 @@ def _turn(
                 expected="after all other chunks were answered",
                 observed=f"{rank[first] - earlier} chunks sent before it, {first.sent_after - earlier} answered",
                 where=f"{model}, {name_of(first)}",
-                cause="chunks sent one after the other" if rank[first] == earlier else "the first chunk does not wait",
+                cause=certain("chunks-in-turn" if rank[first] == earlier else "chunks-in-parallel"),
             )
     return None
 

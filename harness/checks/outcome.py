@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from harness.checks.causes import Found
 from harness.checks.verdict import Verdict
 
 _SHOWN = 8
@@ -15,9 +16,12 @@ def passed(message: str) -> Verdict:
     return Verdict("pass", message)
 
 
-def failed(message: str, *, expected: object = "", observed: object = "", where: str = "", cause: str = "") -> Verdict:
+def failed(
+    message: str, *, expected: object = "", observed: object = "", where: str = "", cause: Found | None = None
+) -> Verdict:
     """Return a failure. `expected` is golden's side. Long values are shortened."""
-    return Verdict("fail", message, short(expected), short(observed), where, cause)
+    told = (cause.code, cause.certainty, short(cause.detail)) if cause else ("", "", "")
+    return Verdict("fail", message, short(expected), short(observed), where, *told)
 
 
 def nothing(reason: str) -> Verdict:

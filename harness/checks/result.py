@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from harness.checks.causes import Found, certain, likely
 from harness.checks.outcome import count, failed, listed, nothing, passed, short
 from harness.checks.steps import both, digest, result_group, sent_outputs
 from harness.checks.structure import differences, told
@@ -27,7 +28,7 @@ def status(case: Case) -> Verdict:
                     expected=_ending(golden),
                     observed=_ending(seen),
                     where=golden.step,
-                    cause=f"{seen.type}: {short(seen.message)}" if seen.status == "error" else "",
+                    cause=_why_status(case, golden, seen),
                 )
         if golden.status == "error":
             break
@@ -49,7 +50,7 @@ def hang(case: Case) -> Verdict:
             expected=_ending(golden[first.step]) if first.step in golden else "an end",
             observed="hang",
             where=first.step,
-            cause="the server declared a gap" if case.observed.gaps else "",
+            cause=likely("id-skipped", "the server declared a gap") if case.observed.gaps else None,
         )
     return passed("every call ended")
 
@@ -117,6 +118,19 @@ def fields(case: Case) -> Verdict:
     return passed(f"fields of {count(looked, 'result')} as golden")
 
 
+def _why_status(case: Case, golden: StepResult, seen: StepResult) -> Found | None:
+    if seen.status == "error":
+        return certain("raised", f"{seen.type}: {short(seen.message)}")
+    if golden.status != "error" or seen.status != "ok":
+        return None
+    if golden.kind == "no_gradient":
+        backward = [r.batch for r in case.observed.requests if r.effect == "forward_backward" and r.batch is not None]
+        weights = [d.inputs["weights"] for batch in backward for d in batch.datums if "weights" in d.inputs]
+        if any(w.size and not w.values.any() for w in weights):
+            return certain("zeros-for-missing-gradient")
+    return certain("error-swallowed")
+
+
 def _judge_outputs(golden: StepResult, seen: StepResult, sent: list[dict[str, Tensor]]) -> Verdict | None:
     wanted, got = golden.outputs or [], seen.outputs or []
     if len(wanted) != len(got):
@@ -125,7 +139,7 @@ def _judge_outputs(golden: StepResult, seen: StepResult, sent: list[dict[str, Te
             expected=len(wanted),
             observed=len(got),
             where=golden.step,
-            cause="only some chunks' outputs" if 0 < len(got) < len(wanted) else "",
+            cause=certain("outputs-lost") if len(got) < len(wanted) else None,
         )
     for index, (left, right) in enumerate(zip(wanted, got, strict=True)):
         place = f"{golden.step}, output {index}"
@@ -160,11 +174,11 @@ def _judge_outputs(golden: StepResult, seen: StepResult, sent: list[dict[str, Te
     return None
 
 
-def _why(got: list[dict[str, TensorSummary]], sent: list[dict[str, Tensor]], key: str) -> str:
+def _why(got: list[dict[str, TensorSummary]], sent: list[dict[str, Tensor]], key: str) -> Found | None:
     mine = Counter(output[key].digest for output in got if key in output)
     dtype = next(output[key].dtype for output in got if key in output)
     theirs = Counter(digest([(output[key].dense(), dtype)]) for output in sent if key in output)
-    return "the outputs of the server, in another order" if mine == theirs else ""
+    return certain("outputs-reordered") if mine == theirs else None
 
 
 def _form(tensor: TensorSummary) -> str:

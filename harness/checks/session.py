@@ -6,6 +6,7 @@ scenario's own get_info, asked before anything else, looks like one that belongs
 
 from __future__ import annotations
 
+from harness.checks.causes import certain
 from harness.checks.outcome import failed, listed, nothing, passed
 from harness.checks.verdict import Case, Check, Verdict
 from harness.trace.model import Trace
@@ -68,14 +69,18 @@ def _judge(what: str, wanted: list[str], seen: list[str]) -> Verdict:
     place = next((i for i, (a, b) in enumerate(zip(wanted, seen, strict=False)) if a != b), min(len(wanted), len(seen)))
     missing = [route for route in wanted if route not in seen]
     added = [route for route in seen if route not in wanted]
-    causes = [f"not called: {listed(missing)}"] if missing else []
-    causes += [f"called besides: {listed(added)}"] if added else []
+    if missing:
+        cause = certain("not-sent", listed(missing) + (f"; sent besides: {listed(added)}" if added else ""))
+    elif added or len(seen) > len(wanted):
+        cause = certain("sent-besides" if added else "sent-twice", listed(added) or listed(seen[place : place + 1]))
+    else:
+        cause = certain("reordered")
     return failed(
         f"{what} differs",
         expected=" > ".join(wanted) or "nothing",
         observed=" > ".join(seen) or "nothing",
         where=f"call {place + 1}",
-        cause="; ".join(causes) or "in another order",
+        cause=cause,
     )
 
 

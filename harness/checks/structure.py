@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from harness.checks.causes import Found, certain, likely
+
 _SHOWN = 3
 
 
@@ -58,7 +60,7 @@ def differences(golden: Any, observed: Any) -> list[Difference]:
     return sorted(found, key=lambda d: d.path) or [_first(golden, observed, [])]
 
 
-def told(found: list[Difference]) -> tuple[str, str, str, str]:
+def told(found: list[Difference]) -> tuple[str, str, str, Found | None]:
     """Return (expected, observed, first path, cause) of a non-empty list of differences, bounded."""
     shown = found[:_SHOWN]
     more = f"; … {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
@@ -67,19 +69,23 @@ def told(found: list[Difference]) -> tuple[str, str, str, str]:
     return expected, observed, shown[0].path, _cause(found)
 
 
-def _cause(found: list[Difference]) -> str:
+def _cause(found: list[Difference]) -> Found | None:
     kinds = {d.kind for d in found}
     names = ", ".join(d.path for d in found[:_SHOWN])
     if kinds == {"dropped"}:
-        return f"key left out: {names}" if any(d.expected != "null" for d in found) else f"null left out: {names}"
+        return certain("key-dropped" if any(d.expected != "null" for d in found) else "absent-for-null", names)
     if kinds == {"added"}:
-        return f"key added: {names}" if any(d.observed != "null" for d in found) else f"null spelled out: {names}"
+        return certain("key-added" if any(d.observed != "null" for d in found) else "null-for-absent", names)
     if len(found) == 2 and kinds == {"added", "dropped"}:
         old = next(d for d in found if d.kind == "dropped")
         new = next(d for d in found if d.kind == "added")
         if old.expected == new.observed:
-            return f"{old.path} is called {new.path}"
-    return ""
+            return likely("key-renamed", f"{old.path} is called {new.path}")
+    if kinds == {"changed"} and all(d.expected == "null" for d in found):
+        return certain("default-filled", names)
+    if kinds == {"changed"}:
+        return certain("value-changed", names)
+    return None
 
 
 def _first(golden: Any, observed: Any, path: list[Any]) -> Difference:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from harness.checks.causes import certain
 from harness.checks.columns import mismatch
 from harness.checks.diagnosis import why_numbers
 from harness.checks.numbers import compare
@@ -44,6 +45,7 @@ def steps(case: Case) -> Verdict:
                 expected=len(golden[model]),
                 observed=len(seen[model]),
                 where=model,
+                cause=certain("not-sent" if len(seen[model]) < len(golden[model]) else "sent-besides"),
             )
     return passed(f"{count(len(case.observed.training), 'optimizer step')} took effect")
 
@@ -89,7 +91,7 @@ def parameters(case: Case) -> Verdict:
         atol = max(case.tolerance.atol, _STEP * rate * number)
         found = compare(left, right, rtol=case.tolerance.rtol, atol=atol)
         if found:
-            return mismatch(found, "parameters", _where(model, number, int(use[found.index]), golden.parameters), "")
+            return mismatch(found, "parameters", _where(model, number, int(use[found.index]), golden.parameters), None)
     if not looked:
         return nothing(_reason(case))
     return passed(f"parameters after {count(looked, 'optimizer step')} as golden")

@@ -20,7 +20,8 @@ class Verdict(Struct, frozen=True):
     """One judgement over (golden, observed).
 
     `not_run` means there was nothing to look at; `message` then says why. `where` names the first place of a
-    divergence (`fb backward seq 3, datum 17, weights[4]`), `cause` a reason where one can be told, else "".
+    divergence (`fb backward seq 3, datum 17, weights[4]`). `cause` is a code of `harness.checks.causes` where a reason
+    can be told, else ""; `certainty` says how sure it is (`certain`, `likely`), `detail` gives its particulars.
     """
 
     outcome: CheckOutcome
@@ -29,6 +30,8 @@ class Verdict(Struct, frozen=True):
     observed: str = ""
     where: str = ""
     cause: str = ""
+    certainty: str = ""
+    detail: str = ""
 
 
 class Case(Struct, frozen=True):

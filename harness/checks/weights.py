@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.checks.alignment import Matched, golden_datums, matched
+from harness.checks.causes import Found, certain
 from harness.checks.columns import EXACT, input_columns, judge_columns, shape_of
-from harness.checks.diagnosis import why_shape
+from harness.checks.diagnosis import why_dtype, why_shape
 from harness.checks.forward import judge_keys
 from harness.checks.outcome import count, failed, nothing, passed
 from harness.checks.verdict import Case, Check, Verdict
@@ -25,7 +26,7 @@ def keys(case: Case) -> Verdict:
     both = _backward(case)
     if not both.golden:
         return nothing(_reason(case))
-    return judge_keys(both) or passed(f"{count(len(both.golden), 'datum')} with golden's keys")
+    return judge_keys(both, callers=_callers(case)) or passed(f"{count(len(both.golden), 'datum')} with golden's keys")
 
 
 def values(case: Case) -> Verdict:
@@ -46,8 +47,8 @@ def shape(case: Case) -> Verdict:
     def differs(golden: Tensor, seen: Tensor) -> bool:
         return golden.shape != seen.shape or golden.size != seen.size
 
-    def why(golden: Tensor, seen: Tensor) -> str:
-        return why_shape(golden.shape or (), seen.shape or (seen.size,))
+    def why(golden: Tensor, seen: Tensor) -> Found | None:
+        return why_shape(golden.shape, seen.shape)
 
     return _property(case, "shape", differs, shape_of, why)
 
@@ -59,7 +60,7 @@ def dtype(case: Case) -> Verdict:
         "dtype",
         lambda golden, seen: golden.dtype != seen.dtype,
         lambda tensor: tensor.dtype,
-        lambda golden, seen: f"{seen.dtype} sent for {golden.dtype}",
+        lambda golden, seen: why_dtype(golden.dtype, seen.dtype),
     )
 
 
@@ -70,7 +71,7 @@ def layout(case: Case) -> Verdict:
         "layout",
         lambda golden, seen: golden.layout != seen.layout,
         lambda tensor: tensor.layout,
-        lambda golden, seen: f"sent {seen.layout} where the contract sends {golden.layout}",
+        lambda golden, seen: certain("layout-changed", f"{seen.layout} for {golden.layout}"),
     )
 
 
@@ -91,7 +92,7 @@ def targets(case: Case) -> Verdict:
                 expected=f"{left.dtype} {shape_of(left)}",
                 observed=f"{right.dtype} {shape_of(right)}",
                 where=f"{both.where(index)}, {_TARGETS}",
-                cause=why_shape(left.shape or (), right.shape or (right.size,)),
+                cause=why_dtype(left.dtype, right.dtype) or why_shape(left.shape, right.shape),
             )
     if not looked:
         return nothing("no target_tokens were seen in the backward pass")
@@ -104,7 +105,7 @@ def _property(
     what: str,
     differs: Callable[[Tensor, Tensor], bool],
     spell: Callable[[Tensor], str],
-    why: Callable[[Tensor, Tensor], str],
+    why: Callable[[Tensor, Tensor], Found | None],
 ) -> Verdict:
     both = _backward(case)
     if not both.golden:
@@ -130,6 +131,19 @@ def _property(
             cause=why(left, right),
         )
     return passed(f"{what} of the weights of {count(looked, 'datum')} as golden")
+
+
+def _callers(case: Case) -> frozenset[str]:
+    """Return the inputs the caller gave to any call, as golden's losses and forward passes have them."""
+    seen = {key for step in case.golden.steps if step.saw for keys in step.saw.keys for key in keys}
+    sent = {
+        key
+        for request in case.golden.requests
+        if request.effect == "forward" and request.batch is not None
+        for datum in request.batch.datums
+        for key in datum.inputs
+    }
+    return frozenset(seen | sent)
 
 
 def _backward(case: Case) -> Matched:

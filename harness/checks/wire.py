@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from harness.checks.alignment import PASSES, Group, align, name_of
+from harness.checks.causes import Found, certain
 from harness.checks.diagnosis import why_keys
 from harness.checks.outcome import count, failed, listed, nothing, passed
 from harness.checks.structure import differences, told
@@ -94,7 +95,7 @@ def headers(case: Case) -> Verdict:
                     expected=pattern or "(present)",
                     observed="(absent)",
                     where=f"{name_of(request)}, {name}",
-                    cause=f"header not sent: {name}",
+                    cause=certain("header-missing", name),
                 )
             if pattern and not re.fullmatch(pattern, value):
                 return failed(
@@ -102,6 +103,7 @@ def headers(case: Case) -> Verdict:
                     expected=pattern,
                     observed=value,
                     where=f"{name_of(request)}, {name}",
+                    cause=certain("value-changed", name),
                 )
     if not looked:
         return nothing("no request was seen of which the contract requires a header")
@@ -131,6 +133,7 @@ def retrieval(case: Case) -> Verdict:
                 expected=listed(sorted(golden)),
                 observed=request_type or "(no x-tinker-request-type)",
                 where="retrieve_future, x-tinker-request-type",
+                cause=certain("polled-otherwise", "x-tinker-request-type"),
             )
         if seen[request_type] != golden[request_type]:
             accepts = {a for a, _ in seen[request_type]} == {a for a, _ in golden[request_type]}
@@ -139,6 +142,7 @@ def retrieval(case: Case) -> Verdict:
                 expected=listed(_spelled(golden[request_type])),
                 observed=listed(_spelled(seen[request_type])),
                 where=f"retrieve_future of {request_type}, {'body' if accepts else 'accept'}",
+                cause=certain("polled-otherwise", "body" if accepts else "accept"),
             )
     return passed(f"results of {listed(sorted(seen))} are asked for as golden asks")
 
@@ -153,7 +157,7 @@ def accepted(case: Case) -> Verdict:
             expected="paths and bodies some release knows",
             observed=listed(v.code for v in found),
             where=f"request {first.request}",
-            cause=first.code,
+            cause=certain("not-understood", first.code),
         )
     return _any_request(case, "every path and body was understood")
 
@@ -163,7 +167,11 @@ def known_fields(case: Case) -> Verdict:
     if case.observed.unknown_fields:
         names = case.observed.unknown_fields
         return failed(
-            f"{count(len(names), 'unknown field')} sent", expected="none", observed=listed(names), where=names[0]
+            f"{count(len(names), 'unknown field')} sent",
+            expected="none",
+            observed=listed(names),
+            where=names[0],
+            cause=certain("key-added", listed(names)),
         )
     return _any_request(case, "every field is known")
 
@@ -187,13 +195,13 @@ def _way(request: Request) -> str:
     return f"{request.route} ({request.encoding}){flag}"
 
 
-def _why_way(effect: str, golden: set[str], seen: set[str]) -> str:
+def _why_way(effect: str, golden: set[str], seen: set[str]) -> Found | None:
     json, binary = any("(json)" in way for way in seen), any("(protobuf)" in way for way in golden)
     if json and binary:
-        return f"{effect} sent as JSON where the contract sends protobuf"
+        return certain("json-for-protobuf", effect)
     if any("(protobuf)" in way for way in seen) and any("(json)" in way for way in golden):
-        return f"{effect} sent as protobuf where the contract sends JSON"
-    return ""
+        return certain("protobuf-for-json", effect)
+    return None
 
 
 def _missing_passes(golden: dict[str, set[str]], seen: dict[str, set[str]]) -> str:

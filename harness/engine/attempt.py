@@ -88,6 +88,8 @@ def _judged(check: str, scenario: str, case: Case, ledger: Ledger) -> CheckJudge
         verdict.observed,
         verdict.where,
         verdict.cause,
+        certainty=verdict.certainty,
+        detail=verdict.detail,
     )
 
 

@@ -50,6 +50,8 @@ class ScenarioStarted(Struct, frozen=True, tag=True):
 class CheckJudged(Struct, frozen=True, tag=True):
     """The final outcome of one planned check. Sides are always `expected` (golden) and `observed`.
 
+    `cause`, `certainty` and `detail` are those of the verdict.
+
     `required`: the contract requires the capability that an `unsupported` check lacks, so that it fails the run.
     """
 
@@ -62,6 +64,8 @@ class CheckJudged(Struct, frozen=True, tag=True):
     where: str = ""
     cause: str = ""
     required: bool = False
+    certainty: str = ""
+    detail: str = ""
 
 
 class ScenarioFinished(Struct, frozen=True, tag=True):

@@ -34,7 +34,11 @@ class Sdk(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True):
-    """The outcome of one planned check. `expected` is the golden side, `observed` the subject's."""
+    """The outcome of one planned check. `expected` is the golden side, `observed` the subject's.
+
+    `cause` is a code of docs/causes.md or "", `certainty` says how sure it is (`certain`, `likely`), `detail` gives its
+    particulars.
+    """
 
     scenario: str
     check: str
@@ -45,6 +49,8 @@ class Result(Struct, frozen=True):
     where: str
     cause: str
     required: bool = False
+    certainty: str = ""
+    detail: str = ""
 
 
 class ScenarioRun(Struct, frozen=True):
@@ -115,6 +121,8 @@ def document(tally: Tally) -> Document:
                 where=result.where,
                 cause=result.cause,
                 required=result.required,
+                certainty=result.certainty,
+                detail=result.detail,
             )
             for result in tally.in_plan_order()
         ],

@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.engine.events import CheckJudged, Event, RunFinished
 from harness.reports.json_report import write_atomically
 from harness.reports.tally import Tally, fails
-from harness.reports.text import for_xml
+from harness.reports.text import cause_of, for_xml
 
 # `fixed` is a failure (the ledger is wrong); `not_run` is an error: nothing was judged.
 _ELEMENT = {"fail": "failure", "fixed": "failure", "error": "error", "not_run": "error"}
@@ -27,7 +27,7 @@ def _case(result: CheckJudged, *, seconds: float) -> ET.Element:
         ("expected", result.expected),
         ("observed", result.observed),
         ("where", result.where),
-        ("cause", result.cause),
+        ("cause", cause_of(result)),
     )
     element.text = for_xml("\n".join(f"{name}: {value}" for name, value in sides if value))
     return case

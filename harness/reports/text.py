@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 
+from harness.checks.causes import CAUSES
+from harness.engine.events import CheckJudged
+
 # C0 but tab and newline, DEL, C1, and the marks that reorder or hide text.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufeff]")
 # What no XML 1.0 document can hold, not even escaped, and no UTF-8 file either (surrogates).
@@ -18,6 +21,16 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def _spelled(match: re.Match[str]) -> str:
     code = ord(match.group())
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def cause_of(result: CheckJudged) -> str:
+    """Return the cause of a result in words: title, code, certainty and particulars; "" where none is known."""
+    if not result.cause:
+        return ""
+    known = CAUSES.get(result.cause)
+    sure = f", {result.certainty}" if result.certainty else ""
+    head = f"{known.title} ({known.code}{sure})" if known else f"{result.cause}{sure}"
+    return f"{head}: {result.detail}" if result.detail else head
 
 
 def encodable(text: str) -> str:

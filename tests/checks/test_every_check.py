@@ -36,7 +36,7 @@ Alter = Callable[[Trace], Trace]
 
 @dataclass(frozen=True)
 class Wrong:
-    """One wrong thing: how to do it, what turns red, and what the first verdict names."""
+    """One wrong thing: how to do it, what turns red, and the cause and place that the first verdict names."""
 
     name: str
     red: tuple[str, ...]
@@ -213,9 +213,9 @@ def _backward_sent(trace: Trace) -> Trace:
 DEALT = [[0.5, -0.25], [4.5, 1.5, 2.5], [-3.5]]
 
 WRONGS = [
-    Wrong("a start route left out", ("session.start",), _without_control("client/config"), cause="not called"),
-    Wrong("no get_info", ("session.model",), _without_control("get_info"), cause="not called: get_info"),
-    Wrong("not closed", ("session.end",), _without_control("session/finish"), cause="not called"),
+    Wrong("a start route left out", ("session.start",), _without_control("client/config"), cause="not-sent"),
+    Wrong("no get_info", ("session.model",), _without_control("get_info"), cause="not-sent"),
+    Wrong("not closed", ("session.end",), _without_control("session/finish"), cause="not-sent"),
     Wrong(
         "passes as JSON",
         ("wire.encoding",),
@@ -224,7 +224,7 @@ WRONGS = [
             encoding="json",
             headers=headers_for("x", "x") | {"x-sdk-method": "A.forward"},
         ),
-        cause="JSON where the contract sends protobuf",
+        cause="json-for-protobuf",
     ),
     Wrong(
         "null left out",
@@ -233,20 +233,27 @@ WRONGS = [
             _is("opt"),
             body={"model_id": "model-1", "adam_params": {"learning_rate": 0.01, "beta1": 0.9, "weight_decay": 0}},
         ),
-        cause="null left out",
         where="adam_params.note",
+        cause="absent-for-null",
     ),
     Wrong(
         "another loss_fn in the envelope",
         ("wire.bodies",),
         _requests(_is("pl"), body={"model_id": "model-1", "loss_fn": "ppo"}),
         where="loss_fn",
+        cause="value-changed",
     ),
-    Wrong("a start body", ("wire.bodies",), _control("create_session", body={"sdk_version": "<version>"})),
+    Wrong(
+        "a start body",
+        ("wire.bodies",),
+        _control("create_session", body={"sdk_version": "<version>"}),
+        cause="absent-for-null",
+    ),
     Wrong(
         "true for 1",
         ("wire.bodies",),
         _requests(_is("save"), body={"model_id": "model-1", "path": True, "type": "save_weights"}),
+        cause="value-changed",
     ),
     Wrong(
         "chunks with a type",
@@ -257,55 +264,63 @@ WRONGS = [
                 replace(r, batch=Batch(r.batch.datums, {**r.batch.forms, "chunk": ("tokens,type",)})) if r.batch else r
             ),
         ),
-        cause="key added: type",
+        cause="key-added",
     ),
     Wrong(
         "no idempotency key",
         ("wire.headers",),
         _requests(_is("opt"), headers={k: v for k, v in headers_for("optim_step", "").items() if "key" not in k}),
-        cause="header not sent",
+        cause="header-missing",
     ),
-    Wrong("another method", ("wire.headers",), _requests(_is("opt"), headers=headers_for("get_info", ""))),
+    Wrong(
+        "another method",
+        ("wire.headers",),
+        _requests(_is("opt"), headers=headers_for("get_info", "")),
+        cause="value-changed",
+    ),
     Wrong(
         "another Accept",
         ("wire.retrieval",),
         lambda t: replace(t, retrievals=(Retrieval("OptimStep", "*/*", ("allow_metadata_only", "request_id")),)),
         where="accept",
+        cause="polled-otherwise",
     ),
     Wrong(
         "another request type",
         ("wire.retrieval",),
         lambda t: replace(t, retrievals=(Retrieval("optim_step", "application/json", ("request_id",)),)),
+        cause="polled-otherwise",
     ),
     Wrong(
         "an unknown path",
         ("wire.accepted",),
         lambda t: replace(t, violations=(Violation("unknown-path", "POST /api/v1/heartbeat", 3),)),
-        cause="unknown-path",
+        cause="not-understood",
     ),
-    Wrong("an unknown field", ("wire.known_fields",), lambda t: replace(t, unknown_fields=("optimizer_state",))),
+    Wrong(
+        "an unknown field",
+        ("wire.known_fields",),
+        lambda t: replace(t, unknown_fields=("optimizer_state",)),
+        cause="key-added",
+    ),
     Wrong(
         "cut one earlier",
         ("chunks.boundaries",),
         _recut("fb", "forward", [1, 2]),
         where="fb forward",
+        cause="cut-off-by-one",
     ),
-    Wrong(
-        "not cut",
-        ("chunks.boundaries", "chunks.limits"),
-        _recut("fb", "forward", [3]),
-        cause="cut at 3 datums, the contract at 2",
-    ),
-    Wrong("one request per datum", ("chunks.boundaries",), _recut("pl", "", [1, 1]), cause="cut at 1 datums"),
-    Wrong("an empty first chunk", ("chunks.nonempty",), _empty_first, cause="empty chunk"),
+    Wrong("not cut", ("chunks.boundaries", "chunks.limits"), _recut("fb", "forward", [3]), cause="cut-off-by-one"),
+    Wrong("one request per datum", ("chunks.boundaries",), _recut("pl", "", [1, 1]), cause="cut-off-by-one"),
+    Wrong("an empty first chunk", ("chunks.nonempty",), _empty_first, cause="chunk-empty"),
     Wrong(
         "too many bytes",
         ("chunks.limits",),
         lambda t: t,
         script=Script(client_config={"fwdbwd_max_chunk_len": 2, "fwdbwd_max_chunk_bytes_count": 40}),
     ),
-    Wrong("a datum lost", ("chunks.complete",), _lost, cause="not sent", where="pl seq 5, datum 1"),
-    Wrong("a chunk sent twice", ("chunks.complete",), _doubled, cause="sent twice"),
+    Wrong("a datum lost", ("chunks.complete",), _lost, where="pl seq 5, datum 1", cause="not-sent"),
+    Wrong("a chunk sent twice", ("chunks.complete",), _doubled, cause="sent-twice"),
     Wrong(
         "the order within a request",
         ("chunks.complete",),
@@ -315,59 +330,51 @@ WRONGS = [
                 replace(r, batch=Batch(r.batch.datums[::-1], r.batch.forms), outputs=r.outputs) if _is("pl")(r) else r
             ),
         ),
-        cause="another order",
+        cause="reordered",
     ),
-    Wrong("ids from 0", ("order.seq",), _shifted(0, -1), cause="ids start at 0"),
-    Wrong("ids dealt backwards", ("order.seq",), _swapped(1, 2), cause="ids dealt"),
-    Wrong(
-        "a save without id",
-        ("order.seq",),
-        _requests(_is("save"), seq_id=None),
-    ),
-    Wrong("an id skipped", ("order.gapless",), _shifted(5, 1), cause="skipped", where="optim_step seq 7"),
-    Wrong(
-        "an id used twice",
-        ("order.unique",),
-        _requests(_is("save"), seq_id=6),
-        cause="reused",
-    ),
+    Wrong("ids from 0", ("order.seq",), _shifted(0, -1), cause="ids-start-elsewhere"),
+    Wrong("ids dealt backwards", ("order.seq",), _swapped(1, 2), cause="ids-not-rising"),
+    Wrong("a save without id", ("order.seq",), _requests(_is("save"), seq_id=None), cause="id-missing"),
+    Wrong("an id skipped", ("order.gapless",), _shifted(5, 1), where="optim_step seq 7", cause="id-skipped"),
+    Wrong("an id used twice", ("order.unique",), _requests(_is("save"), seq_id=6), cause="id-reused"),
     Wrong(
         "an id refused",
         ("order.unique",),
         lambda t: replace(t, violations=(Violation("seq-reused", "seq_id 3 came with another body", 9),)),
+        cause="id-reused",
     ),
-    Wrong("optimizer before the plain pass", ("order.phases",), _swapped(5, 6), cause="opt before pl"),
-    Wrong("no optimizer step", ("order.phases",), _drop_optimizer, cause="not sent"),
-    Wrong("backward sent first", ("order.arrival",), _swapped(2, 4, arrival=True)),
-    Wrong("the first chunk first", ("order.arrival",), _swapped(1, 2, arrival=True), cause="chunks sent"),
+    Wrong("optimizer before the plain pass", ("order.phases",), _swapped(5, 6), cause="overtaken"),
+    Wrong("no optimizer step", ("order.phases",), _drop_optimizer, cause="not-sent"),
+    Wrong("backward sent first", ("order.arrival",), _swapped(2, 4, arrival=True), cause="overtaken"),
+    Wrong("the first chunk first", ("order.arrival",), _swapped(1, 2, arrival=True), cause="chunks-in-turn"),
     Wrong(
-        "optimizer sent before the answer",
-        ("order.arrival",),
-        _requests(_is("opt"), sent_after=4),
-        cause="does not wait for its turn",
+        "optimizer sent before the answer", ("order.arrival",), _requests(_is("opt"), sent_after=4), cause="not-awaited"
     ),
     Wrong(
         "parallel where serial is told",
         ("order.arrival",),
         lambda t: t,
         script=Script(client_config={"fwdbwd_max_chunk_len": 2, "parallel_fwdbwd_chunks": False}),
+        cause="reordered",
     ),
     Wrong(
         "a hole",
         ("gaps.none",),
         lambda t: replace(t, gaps=(Gap("model-1", (3,), (4, 5)),)),
         where="model-1, seq 3",
+        cause="id-skipped",
     ),
     Wrong(
         "weights left out of the forward pass",
         ("forward.keys",),
         lambda t: with_input(t, "fb", "forward", "weights", lambda _, __: None),
-        cause="key dropped: weights",
+        cause="key-dropped",
     ),
     Wrong(
         "ones in the forward pass",
         ("forward.values",),
         lambda t: with_input(t, "fb", "forward", "weights", lambda _, w: replace(w, values=w.values + 1)),
+        cause="default-filled",
     ),
     Wrong(
         "int64 weights in the forward pass",
@@ -375,13 +382,13 @@ WRONGS = [
         lambda t: with_input(
             t, "fb", "forward", "weights", lambda _, w: replace(w, dtype="int64", values=w.values.astype(np.int64))
         ),
-        cause="sent as int64",
+        cause="dtype-changed",
     ),
     Wrong(
         "plain weights scaled",
         ("plain.values",),
         lambda t: with_input(t, "pl", "", "weights", lambda _, w: replace(w, values=w.values * 2)),
-        cause="scaled by a constant",
+        cause="scaled-by-n",
     ),
     Wrong(
         "a key leaked into the backward pass",
@@ -389,22 +396,22 @@ WRONGS = [
         lambda t: with_datums(
             t, "fb", "backward", lambda _, d: replace(d, inputs={**d.inputs, "advantages": d.inputs["weights"]})
         ),
-        cause="key added: advantages",
+        cause="key-added",
     ),
-    Wrong("the other sign", ("weights.values",), _values(lambda v: -v), cause="opposite sign"),
-    Wrong("scaled", ("weights.values",), _values(lambda v: v / 3), cause="scaled by a constant"),
+    Wrong("the other sign", ("weights.values",), _values(lambda v: -v), cause="opposite-sign"),
+    Wrong("scaled", ("weights.values",), _values(lambda v: v / 3), cause="scaled-by-n"),
     Wrong(
         "another datum's gradient",
         ("weights.values",),
         _weights(lambda i, t: replace(t, values=np.array(DEALT[i], np.float32))),
-        cause="dealt to the datums in another order",
+        cause="wrong-datum",
     ),
-    Wrong("zeros", ("weights.values",), _values(lambda v: v * 0), cause="zeros"),
+    Wrong("zeros", ("weights.values",), _values(lambda v: v * 0), cause="zeros-for-values"),
     Wrong(
         "means",
         ("weights.values",),
         _weights(lambda _, t: replace(t, values=(t.values / t.values.size).astype(np.float32))),
-        cause="divided by its own length",
+        cause="mean-for-sum",
     ),
     Wrong(
         "one cut late",
@@ -412,14 +419,11 @@ WRONGS = [
         _weights(
             lambda _, t: replace(t, values=np.roll(t.values, 1) * np.r_[0, [1] * (t.values.size - 1)].astype("f4"))
         ),
-        cause="one position late",
+        cause="shifted",
     ),
-    Wrong("no shape", ("weights.shape",), _weights(lambda _, t: replace(t, shape=None))),
+    Wrong("no shape", ("weights.shape",), _weights(lambda _, t: replace(t, shape=None)), cause="shape-unnamed"),
     Wrong(
-        "half precision",
-        ("weights.dtype",),
-        _weights(lambda _, t: replace(t, dtype="bfloat16")),
-        cause="bfloat16 sent for float32",
+        "half precision", ("weights.dtype",), _weights(lambda _, t: replace(t, dtype="bfloat16")), cause="dtype-changed"
     ),
     Wrong(
         "sparse",
@@ -427,6 +431,7 @@ WRONGS = [
         _weights(
             lambda _, t: replace(t, layout="csr", shape=t.shape, crow=np.array([0, t.size]), col=np.arange(t.size))
         ),
+        cause="layout-changed",
     ),
     Wrong(
         "targets shifted",
@@ -436,50 +441,58 @@ WRONGS = [
         ),
         where="fb backward seq 3, datum 1, target_tokens[0]",
     ),
-    Wrong("a metric dropped", ("metrics.names",), _metrics(n__mean=None), cause="key dropped: n:mean"),
-    Wrong("a metric added", ("metrics.names",), _metrics(loss=1.0), cause="key added: loss"),
+    Wrong("a metric dropped", ("metrics.names",), _metrics(n__mean=None), cause="key-dropped"),
+    Wrong("a metric added", ("metrics.names",), _metrics(loss=1.0), cause="key-added"),
     Wrong("a metric's value", ("metrics.values",), _metrics(n__mean=1.5), where="fb, n:mean"),
-    Wrong("first chunk's metric", ("metrics.values",), _metrics(loss__sum=21.0), cause="the first chunk's value"),
-    Wrong("a NaN metric", ("metrics.values",), _metrics(n__mean="NaN")),
-    Wrong("called twice", ("loss.calls",), _saw(calls=2)),
+    Wrong("first chunk's metric", ("metrics.values",), _metrics(loss__sum=21.0), cause="reduction-changed"),
+    Wrong("a NaN metric", ("metrics.values",), _metrics(n__mean="NaN"), cause="not-finite"),
+    Wrong("called twice", ("loss.calls",), _saw(calls=2), cause="called-too-often"),
     Wrong("two shapes", ("loss.saw_shape",), _saw(shapes=[[2], [3, 1], [1]])),
-    Wrong("one tensor", ("loss.saw_shape",), _saw(count=1), cause="logprobs in one tensor"),
-    Wrong("float64", ("loss.saw_dtype",), _saw(dtypes=["float64"] * 3)),
-    Wrong("not leaves", ("loss.saw_dtype",), _saw(leaves=False)),
+    Wrong("one tensor", ("loss.saw_shape",), _saw(count=1), cause="tensors-merged"),
+    Wrong("float64", ("loss.saw_dtype",), _saw(dtypes=["float64"] * 3), cause="dtype-widened"),
+    Wrong("not leaves", ("loss.saw_dtype",), _saw(leaves=False), cause="not-leaves"),
     Wrong("other values", ("loss.saw_values",), _saw(digest="0" * 64)),
-    Wrong("stripped inputs", ("loss.saw_keys",), _saw(keys=[["target_tokens"]] * 3), cause="key dropped: weights"),
-    Wrong("the caller's data", ("loss.unchanged",), _saw(unchanged=False)),
+    Wrong("stripped inputs", ("loss.saw_keys",), _saw(keys=[["target_tokens"]] * 3), cause="key-dropped"),
+    Wrong("the caller's data", ("loss.unchanged",), _saw(unchanged=False), cause="data-mutated"),
     Wrong(
         "an error",
         ("result.status",),
         lambda t: with_step(t, "save", status="error", kind="transport", type="Oops"),
+        cause="raised",
     ),
     Wrong("a hang", ("result.hang",), lambda t: with_step(t, "late", status="hang")),
     Wrong("another type", ("result.type",), lambda t: with_step(t, "opt", type="dict")),
-    Wrong("an output short", ("result.outputs",), _outputs(lambda o: o[:2]), cause="only some chunks"),
+    Wrong("an output short", ("result.outputs",), _outputs(lambda o: o[:2]), cause="outputs-lost"),
     Wrong("outputs reversed", ("result.outputs",), _outputs(lambda o: [o[0], o[2], o[1]])),
-    Wrong("another path", ("result.fields",), lambda t: with_step(t, "save", fields={"path": "ck"})),
-    Wrong("another kind", ("error.kind",), lambda t: with_step(t, "fb", kind="loss_failed"), base=FAILING),
-    Wrong("raised early", ("error.raised_at",), lambda t: with_step(t, "fb", raised_at="submit"), base=FAILING),
     Wrong(
-        "sent after the failure",
-        ("chunks.complete", "error.sent"),
-        _backward_sent,
+        "another path", ("result.fields",), lambda t: with_step(t, "save", fields={"path": "ck"}), cause="value-changed"
+    ),
+    Wrong(
+        "another kind", ("error.kind",), lambda t: with_step(t, "fb", kind="loss_failed"), base=FAILING, cause="raised"
+    ),
+    Wrong(
+        "raised early",
+        ("error.raised_at",),
+        lambda t: with_step(t, "fb", raised_at="submit"),
         base=FAILING,
+        cause="raised-elsewhere",
+    ),
+    Wrong(
+        "sent after the failure", ("chunks.complete", "error.sent"), _backward_sent, base=FAILING, cause="sent-besides"
     ),
     Wrong(
         "usable afterwards",
         ("error.after",),
         lambda t: with_step(t, "opt", status="ok", kind=None),
         base=FAILING,
-        cause="goes on working",
+        cause="not-poisoned",
     ),
-    Wrong("a step took no effect", ("training.steps",), lambda t: replace(t, training=())),
+    Wrong("a step took no effect", ("training.steps",), lambda t: replace(t, training=()), cause="not-sent"),
     Wrong(
         "the gradient's sign",
         ("training.gradient",),
         _training(gradient=-FULL.training[0].gradient),
-        cause="opposite sign",
+        cause="opposite-sign",
     ),
     Wrong(
         "parameters",
@@ -520,7 +533,8 @@ def test_one_wrong_thing_reddens_its_own_check_only(wrong):
     first = red[wrong.red[0]]
     assert first.message
     assert first.where
-    assert wrong.cause in first.cause
+    assert first.cause == wrong.cause
+    assert bool(first.certainty) is bool(wrong.cause)
     assert wrong.where in first.where
 
 
@@ -549,14 +563,15 @@ def test_a_long_difference_stays_short():
     other = with_requests(FULL, lambda r: replace(r, body=many) if r.call == "save" else r)
     verdict = judge("wire.bodies", case(FULL, other))
     assert verdict.outcome == "fail"
-    assert max(len(verdict.expected), len(verdict.observed), len(verdict.where), len(verdict.cause)) <= 320
+    assert max(len(verdict.expected), len(verdict.observed), len(verdict.where), len(verdict.detail)) <= 320
 
 
 def test_a_metric_that_moved_is_found_under_its_other_name():
     """Where golden's value is there under a name golden has not, the cause says so."""
     metrics = {"loss:sum": 1.0, "surrogate_loss:sum": 32.0, "n:mean": 1.25, "old:sum": 7.5}
     verdict = judge("metrics.values", case(FULL, with_step(FULL, "fb", metrics=metrics)))
-    assert verdict.cause == "golden's loss:sum is under old:sum"
+    assert (verdict.cause, verdict.certainty) == ("key-renamed", "likely")
+    assert verdict.detail == "golden's loss:sum is under old:sum"
 
 
 def test_a_client_that_cannot_be_closed_is_judged_by_what_it_sends():
