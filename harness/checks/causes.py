@@ -450,7 +450,7 @@ _RESULTS = (
     ),
     Cause(
         "own-loss-vs-surrogate",
-        "the caller's loss and the surrogate exchanged",
+        "own loss and surrogate exchanged",
         "`loss:sum` has golden's value of `surrogate_loss:sum`, or the other way round.",
         "The server computes the surrogate; the caller's own loss takes its place in the result.",
         _B,

@@ -28,6 +28,7 @@ _COMMANDS = {
     "serve": "harness.cli.serve",
     "golden": "harness.cli.golden",
     "certify": "harness.cli.golden",
+    "explain": "harness.cli.explain",
     "selftest": "harness.cli.selftest",
 }
 

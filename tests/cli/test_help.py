@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-COMMANDS = {"run", "list", "show", "serve", "golden", "certify", "selftest"}
+COMMANDS = {"run", "list", "show", "serve", "golden", "certify", "explain", "selftest"}
 OPTIONS = {
     ("run",): {
         "--sdk", "--sdk-path", "--contract", "-k", "--jobs", "--json", "--junit", "--trace", "--timeout",
@@ -15,6 +15,7 @@ OPTIONS = {
     },
     ("list",): {"-k", "--fixtures", "--help"},
     ("show",): {"--fixtures", "--help"},
+    ("explain",): {"--help"},
     ("serve",): {"--port", "--scenario", "--help"},
     ("golden",): {"--help"},
     ("golden", "emit"): {"-k", "--fixtures", "--help"},
