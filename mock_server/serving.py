@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from mock_server.app import create_app
 from mock_server.replay import Replay
@@ -18,15 +19,14 @@ from mock_server.tenants import Registry, Tenant
 START_SECONDS = 10.0
 
 
-class MockServer:
-    """The mock server as a context manager.
+class Loopback:
+    """An ASGI application, served on 127.0.0.1 from a thread of its own, as a context manager.
 
-    `with MockServer() as server:` serves `server.base_url` on 127.0.0.1, at a port chosen by the system unless `port`
-    says otherwise, until the block ends. Several servers may run at once. OSError when the port is taken.
+    The port is chosen by the system unless `port` says otherwise. OSError when it is taken.
     """
 
-    def __init__(self, registry: Registry | None = None, *, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.registry = registry or Registry()
+    def __init__(self, app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._app = app
         self._address = (host, port)
         self._socket: socket.socket | None = None
         self._server: _Server | None = None
@@ -36,15 +36,9 @@ class MockServer:
     def base_url(self) -> str:
         """The URL that an SDK takes as its base URL. RuntimeError when the server is not running."""
         if self._socket is None:
-            raise RuntimeError("the mock server is not running; use it as a context manager")
+            raise RuntimeError("the server is not running; use it as a context manager")
         host, port = self._socket.getsockname()[:2]
         return f"http://{host}:{port}"
-
-    def open_tenant(
-        self, script: Script | None = None, *, api_key: str | None = None, replay: Replay | None = None
-    ) -> Tenant:
-        """Open a tenant of this server's registry."""
-        return self.registry.open_tenant(script, api_key=api_key, replay=replay)
 
     def start(self) -> None:
         """Start serving; returns when connections are accepted."""
@@ -60,7 +54,7 @@ class MockServer:
         self._socket = bound
         self._server = _Server(
             uvicorn.Config(
-                create_app(self.registry),
+                self._app,
                 lifespan="off",
                 loop="asyncio",
                 http="httptools",
@@ -76,17 +70,16 @@ class MockServer:
             )
         )
         self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [bound]}, name="parity-mock-server", daemon=True
+            target=self._server.run, kwargs={"sockets": [bound]}, name="parity-server", daemon=True
         )
         self._thread.start()
         if not self._server.ready.wait(START_SECONDS):
-            raise RuntimeError(f"the mock server did not start within {START_SECONDS:.0f} s")
+            raise RuntimeError(f"the server did not start within {START_SECONDS:.0f} s")
 
     def stop(self) -> None:
-        """Close every tenant, answer what is held, close connections, end the thread."""
+        """Close connections, end the thread. What is still served is cancelled after a second."""
         if self._server is None or self._thread is None or self._socket is None:
             return
-        self.registry.close()
         self._server.quit()
         self._thread.join()
         self._socket.close()
@@ -100,6 +93,28 @@ class MockServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+class MockServer(Loopback):
+    """The mock server as a context manager: `with MockServer() as server:` serves `server.base_url` on 127.0.0.1.
+
+    Several servers may run at once. OSError when the port is taken.
+    """
+
+    def __init__(self, registry: Registry | None = None, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.registry = registry or Registry()
+        super().__init__(create_app(self.registry), host=host, port=port)
+
+    def open_tenant(
+        self, script: Script | None = None, *, api_key: str | None = None, replay: Replay | None = None
+    ) -> Tenant:
+        """Open a tenant of this server's registry."""
+        return self.registry.open_tenant(script, api_key=api_key, replay=replay)
+
+    def stop(self) -> None:
+        """Close every tenant, answer what is held, then as any server."""
+        self.registry.close()
+        super().stop()
 
 
 class _Server(uvicorn.Server):

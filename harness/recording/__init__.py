@@ -1,0 +1,1 @@
+"""Recordings: real traffic, decoded, free of secrets, kept to be judged later."""
