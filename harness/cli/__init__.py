@@ -26,6 +26,9 @@ _COMMANDS = {
     "list": "harness.cli.look",
     "show": "harness.cli.look",
     "serve": "harness.cli.serve",
+    "record": "harness.cli.record",
+    "import-har": "harness.cli.record",
+    "check": "harness.cli.check",
     "golden": "harness.cli.golden",
     "certify": "harness.cli.golden",
     "explain": "harness.cli.explain",
@@ -44,7 +47,7 @@ class LazyGroup(click.Group):
         """Return the command called `cmd_name`, or None."""
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(_COMMANDS[cmd_name]), f"{cmd_name}_command")
+        command = getattr(import_module(_COMMANDS[cmd_name]), f"{cmd_name.replace('-', '_')}_command")
         assert isinstance(command, click.Command)
         return command
 

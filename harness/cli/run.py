@@ -54,6 +54,7 @@ JOBS = max(1, min(4, os.cpu_count() or 1))
     metavar="SECONDS",
     help="Limit for each scenario instead of its own; a call still open then is a hang.",
 )
+@click.option("--replay", is_flag=True, help="Answer with golden responses instead of computing any.")
 @with_fixtures
 def run_command(
     settings: Settings,
@@ -67,6 +68,7 @@ def run_command(
     junit_file: Path | None,
     trace: bool,
     timeout: float | None,
+    replay: bool,
 ) -> None:
     """Run an SDK through the scenarios and judge it check by check.
 
@@ -86,6 +88,12 @@ def run_command(
         timeout=timeout,
         keep_exchange=trace,
     )
+    if replay:
+        from harness.engine.replaying import LEFT_OUT, replayed
+
+        plan = replayed(plan)
+        if plan.left_out:
+            click.echo(f"{len(plan.left_out)} training checks are left out: {LEFT_OUT}", err=True)
     tally = Tally()
     follow(plan, tally, reports(tally, json_file=json_file, junit_file=junit_file, trace=trace))
     raise SystemExit(tally.exit_status)

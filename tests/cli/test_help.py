@@ -7,16 +7,31 @@ import sys
 
 import pytest
 
-COMMANDS = {"run", "list", "show", "serve", "golden", "certify", "explain", "selftest"}
+COMMANDS = {
+    "run",
+    "list",
+    "show",
+    "serve",
+    "record",
+    "import-har",
+    "check",
+    "golden",
+    "certify",
+    "explain",
+    "selftest",
+}
 OPTIONS = {
     ("run",): {
-        "--sdk", "--sdk-path", "--contract", "-k", "--jobs", "--json", "--junit", "--trace", "--timeout",
+        "--sdk", "--sdk-path", "--contract", "-k", "--jobs", "--json", "--junit", "--trace", "--timeout", "--replay",
         "--fixtures", "--help",
     },
     ("list",): {"-k", "--fixtures", "--help"},
     ("show",): {"--fixtures", "--help"},
     ("explain",): {"--help"},
-    ("serve",): {"--port", "--scenario", "--help"},
+    ("serve",): {"--port", "--scenario", "--replay", "--contract", "--help"},
+    ("record",): {"--upstream", "--out", "--port", "--no-scrub", "--help"},
+    ("import-har",): {"--out", "--no-scrub", "--help"},
+    ("check",): {"--scenario", "--contract", "--json", "--fixtures", "--help"},
     ("golden",): {"--help"},
     ("golden", "emit"): {"-k", "--fixtures", "--help"},
     ("golden", "verify"): {"--fixtures", "--help"},
