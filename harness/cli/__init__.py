@@ -32,6 +32,7 @@ _COMMANDS = {
     "golden": "harness.cli.golden",
     "certify": "harness.cli.golden",
     "explain": "harness.cli.explain",
+    "repro": "harness.cli.repro",
     "selftest": "harness.cli.selftest",
 }
 

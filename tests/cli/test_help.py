@@ -18,6 +18,7 @@ COMMANDS = {
     "golden",
     "certify",
     "explain",
+    "repro",
     "selftest",
 }
 OPTIONS = {
@@ -28,6 +29,7 @@ OPTIONS = {
     ("list",): {"-k", "--fixtures", "--help"},
     ("show",): {"--fixtures", "--help"},
     ("explain",): {"--help"},
+    ("repro",): {"--sdk", "--driver-lines", "--base-url", "--out", "--fixtures", "--help"},
     ("serve",): {"--port", "--scenario", "--replay", "--contract", "--help"},
     ("record",): {"--upstream", "--out", "--port", "--no-scrub", "--help"},
     ("import-har",): {"--out", "--no-scrub", "--help"},
