@@ -85,7 +85,7 @@ class Future:
         self.outcome: Outcome | None = None
         self.abandoned = False
         self.polls = 0
-        self._waiters: set[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = set()
+        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
     def settle(self, outcome: Outcome) -> None:
         """Give the future its outcome and wake everyone who waits for it."""
@@ -105,8 +105,8 @@ class Future:
             waiter.set_result(None)
         else:
             entry = (loop, waiter)
-            self._waiters.add(entry)
-            waiter.add_done_callback(lambda _: self._waiters.discard(entry))
+            self._waiters.append(entry)
+            waiter.add_done_callback(lambda _: self._waiters.remove(entry))
         return waiter
 
     def _wake(self) -> None:

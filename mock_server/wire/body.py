@@ -52,10 +52,10 @@ def decode(raw: bytes, headers: Mapping[str, str], kind: type[Struct], data_unde
         return Decoded("protobuf", compressed, size, fields, None, batch, unknown, problem)
     if not raw:
         return Decoded("none", compressed, size, {}, convert({}, kind))
-    body = json_codec.decode(raw)
     if data_under is None:
+        body = json_codec.decode(raw)
         return Decoded("json", compressed, size, body, convert(body, kind), None, tuple(unknown_keys(body, kind)))
-    batch, unknown, problem = _take_data(body, data_under)
+    body, batch, unknown, problem = json_codec.decode_pass(raw, data_under)
     return Decoded(
         "json", compressed, size, body, convert(body, kind), batch, (*unknown_keys(body, kind), *unknown), problem
     )
@@ -64,14 +64,6 @@ def decode(raw: bytes, headers: Mapping[str, str], kind: type[Struct], data_unde
 def same_content(one: Decoded, other: Decoded) -> bool:
     """Tell whether two bodies say the same, byte layout and key order aside."""
     return one.encoding == other.encoding and _same(one.fields, other.fields) and _same_batch(one.batch, other.batch)
-
-
-def _take_data(body: dict[str, Any], under: str) -> tuple[Batch, tuple[str, ...], str | None]:
-    """Decode the data below `under` and remove it from the body."""
-    inner = body.get(under)
-    if not isinstance(inner, dict):
-        raise WireError(f"{under} is missing or not an object")
-    return json_codec.decode_batch(inner.pop("data", None), f"{under}.")
 
 
 def _decompress(raw: bytes, encoding: str) -> tuple[bytes, bool]:

@@ -17,6 +17,8 @@ from mock_server.wire.forms import FormSet
 _CODES = {"float32": "f", "int64": "q"}
 _DTYPES: Mapping[str, Any] = {"float32": np.float32, "int64": np.int64}
 _KINDS = {type(None): "null", bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _NO_TOKENS = np.zeros(0, dtype=np.int64)
 
 
@@ -29,6 +31,29 @@ def decode(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise WireError(f"the body is a JSON {_kind(value)}, expected an object")
     return value
+
+
+def decode_pass(body: bytes, under: str) -> tuple[dict[str, Any], Batch, tuple[str, ...], str | None]:
+    """Parse the body of a forward pass whose data is the list `data` of the object `under`.
+
+    Returns the body without its data, and what `decode_batch` returns. Datums are parsed one after the other: numbers
+    as Python objects take several times the space of their text. Raises WireError.
+    """
+    try:
+        parts = _OBJECT.decode(body)
+        inner = _OBJECT.decode(parts[under])
+        data = _ARRAY.decode(inner.pop("data"))
+    except (msgspec.DecodeError, KeyError, RecursionError):
+        # Some part is missing or of another type: the whole is parsed at once to say which.
+        whole = decode(body)
+        held = whole.get(under)
+        if not isinstance(held, dict):
+            raise WireError(f"{under} is missing or not an object") from None
+        return whole, *decode_batch(held.pop("data", None), f"{under}.")
+    fields = {key: _value(raw) for key, raw in parts.items() if key != under}
+    fields[under] = {key: _value(raw) for key, raw in inner.items()}
+    order = {key: fields[key] for key in parts}
+    return order, *decode_batch(data, f"{under}.")
 
 
 def decode_batch(data: Any, prefix: str) -> tuple[Batch, tuple[str, ...], str | None]:
@@ -44,7 +69,7 @@ def decode_batch(data: Any, prefix: str) -> tuple[Batch, tuple[str, ...], str | 
     datums: list[Datum] = []
     for index, raw in enumerate(data):
         where = f"{prefix}data[{index}]"
-        fields = _object(raw, where)
+        fields = _object(_value(raw) if isinstance(raw, msgspec.Raw) else raw, where)
         forms.see("datum", fields)
         tokens, other = _tokens(fields.get("model_input"), f"{where}.model_input", forms)
         if other is not None and problem is None:
@@ -171,6 +196,13 @@ def numbers(raw: Any, dtype: str, where: str) -> AnyArray:
         if dtype == "int64" and all(isinstance(x, float) and x.is_integer() and abs(x) < 2**53 for x in raw):
             return np.asarray(raw, dtype=np.int64)
         raise WireError(f"{where} does not hold {dtype} numbers: {error}") from error
+
+
+def _value(raw: msgspec.Raw) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise WireError(f"the body is not JSON: {error}") from error
 
 
 def _object(raw: Any, where: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def decode_request(body: bytes) -> tuple[dict[str, Any], Batch, tuple[str, ...],
         message.ParseFromString(body)
     except DecodeError as error:
         raise WireError(f"the body is not a ForwardBackwardRequest: {error}") from error
-    unknown = _unknown_fields(message)
+    unknown = _unknown_fields(message, body)
     forms = FormSet()
     problem: str | None = None
     datums: list[Datum] = []
@@ -159,15 +159,18 @@ def _array(raw: bytes, dtype: Any, where: str) -> AnyArray:
     return np.frombuffer(raw, dtype=dtype)
 
 
-def _unknown_fields(message: pb.ForwardBackwardRequest) -> tuple[str, ...]:
-    """Return the paths of fields that our .proto does not have. Two size computations when there are none."""
+def _unknown_fields(message: pb.ForwardBackwardRequest, body: bytes) -> tuple[str, ...]:
+    """Return the paths of fields that our .proto does not have, and drop them from `message`, parsed from `body`.
+
+    Two size computations when there are none.
+    """
     size = message.ByteSize()
-    known = pb.ForwardBackwardRequest()
-    known.CopyFrom(message)
-    known.DiscardUnknownFields()
-    if known.ByteSize() == size:
+    message.DiscardUnknownFields()
+    if message.ByteSize() == size:
         return ()
-    return tuple(sorted(set(_walk(message, ""))))
+    whole = pb.ForwardBackwardRequest()
+    whole.ParseFromString(body)
+    return tuple(sorted(set(_walk(whole, ""))))
 
 
 def _walk(message: Message, prefix: str) -> Iterator[str]:
