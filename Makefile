@@ -2,6 +2,7 @@
 #
 #   make run      drive the official SDK and judge it         make test   the tests
 #   make lint     ruff                                        make types  mypy, strict
+#   make bench    speed, as ratios                         make pythons  what needs no torch, on 3.11 to 3.13
 #   make golden   emit the golden traces                      make certify  certify them against real releases
 
 SHELL := /bin/sh
@@ -13,7 +14,7 @@ STAMP := $(VENV)/installed.stamp
 SDK ?= tinker==0.38.0
 CERTIFIED ?= tinker-0.7.0 tinker-0.15.0 tinker-0.38.0
 
-.PHONY: help install run test lint format types golden verify certify selftest clean
+.PHONY: help install run test lint format types bench pythons golden verify certify selftest clean
 
 help:
 	@sed -n 's/^#   /  /p' Makefile
@@ -55,6 +56,13 @@ format: $(STAMP)
 
 types: $(STAMP)
 	@$(BIN)/mypy
+
+bench: $(STAMP)
+	@$(BIN)/python benchmarks/run.py
+
+# Every Python found here, in an environment without torch: loading, the mock server, judging, reports, help.
+pythons: $(STAMP)
+	@$(BIN)/python tests/packaging/pythons.py
 
 golden: $(STAMP)
 	@$(BIN)/parity golden emit

@@ -51,9 +51,13 @@ def adamw(parameters: Matrix, gradient: Matrix, state: AdamState, params: StepPa
     corrected = mean / (1 - params.beta1**step)
     root = np.sqrt(square / (1 - params.beta2**step))
     decayed = parameters * (1 - params.learning_rate * params.weight_decay)
-    # 0/0 only where eps is 0 and the gradient was never anything but 0: nothing to move there.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        move = np.where((corrected == 0) & (root + params.eps == 0), 0.0, corrected / (root + params.eps))
+    root += params.eps
+    if params.eps > 0:
+        move = corrected / root
+    else:
+        # 0/0 where the gradient was never anything but 0: nothing to move there.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            move = np.where((corrected == 0) & (root == 0), 0.0, corrected / root)
     return decayed - params.learning_rate * move, AdamState(mean, square, step)
 
 

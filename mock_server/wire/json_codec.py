@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -123,12 +124,14 @@ def _tensor_json(tensor: Tensor, integers: bool) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> bool:
+    if type(value) is str:  # nearly always
+        return True
     if isinstance(value, float):
-        return bool(np.isfinite(value))
+        return math.isfinite(value)
     if isinstance(value, Mapping):
-        return all(_finite(v) for v in value.values())
+        return all(map(_finite, value.values()))
     if isinstance(value, (list, tuple)):
-        return all(_finite(v) for v in value)
+        return all(map(_finite, value))
     return True
 
 
