@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from harness.checks.registry import judge
 from harness.checks.verdict import Case
+from harness.drivers.registry import PYTHON_VARIABLES
+from harness.drivers.spec import DriverSpec, base_environment
 from harness.engine.events import CheckJudged
 from harness.engine.prepare import prepare
 from harness.engine.replaying import TRAINING, replayed
@@ -19,6 +22,7 @@ from harness.errors import ParityError
 from harness.locations import locate
 
 ROOT = Path(__file__).parents[2]
+FOLLOWS = {"weights.values", "metrics.values", "training.gradient", "training.parameters"}
 
 
 async def _outcomes(plan):
@@ -60,3 +64,20 @@ def test_a_selection_of_nothing_but_training_cannot_be_replayed():
     with pytest.raises(ParityError, match="optimizer state") as caught:
         replayed(plan)
     assert caught.value.code == "selection-empty"
+
+
+def test_one_wrong_request_does_not_colour_later_checks():
+    """Live, weights of the opposite sign train the model wrongly, and later answers differ; in replay they do not."""
+    live = prepare(locate(ROOT), sdk="reference", contract="tinker-0.38.0", expression="training/five-steps-sgd")
+    spec = DriverSpec(
+        argv=(sys.executable, "-s", str(ROOT / "tests" / "mutants" / "driver.py"), "sign"),
+        name="mutant",
+        version="0.38.0",
+        env=base_environment(PYTHON_VARIABLES),
+    )
+    live = replace(live, spec=spec, rerun=False, vectors=())
+    red = {}
+    for name, plan in (("live", live), ("replay", replayed(live))):
+        red[name] = {check for (_, check), told in asyncio.run(_outcomes(plan)).items() if told[0] != "pass"}
+    assert {"weights.values", "metrics.values", "training.gradient"} <= red["live"] <= FOLLOWS
+    assert red["replay"] == {"weights.values"}
