@@ -98,7 +98,7 @@ def growing() -> Iterator[str]:
         found.append(one)
         cost = "  ".join(f"{name} {one[name]:5.2f} s" for name in ("server", "trace", "checks"))
         yield (
-            f"{count:>7} datums  {cost}  the record keeps {one['kept'] / 1e6:6.1f} MB of {one['sent'] / 1e6:5.1f} MB sent"
+            f"{count:>7} datums  {cost}  keeps {one['kept'] / 1e6:6.1f} MB of {one['sent'] / 1e6:5.1f} MB sent"
             f"  peak {one['peak'] / 1e6:.0f} MB"
         )
     for name in ("server", "trace", "checks"):

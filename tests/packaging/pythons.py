@@ -6,6 +6,7 @@ not found is named as such; it is not counted as tested. Not covered: the refere
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,16 +24,25 @@ TESTS = (
 NEEDS_TORCH = ("tests/mock_server/test_mock_model.py",)  # compares the server's arithmetic with torch's
 
 
+def find(version: str) -> str | None:
+    """Return an interpreter of a version: one that pyenv has, or that uv finds; None where there is none."""
+    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for python in sorted(kept.glob(f"{version}.*/bin/python")):
+        return str(python)
+    told = subprocess.run(
+        [uv.find_uv_bin(), "--quiet", "python", "find", "--no-project", "--no-python-downloads", version],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return None if told.returncode else told.stdout.strip()
+
+
 def main() -> int:
     """Test every version; 1 when one fails or none is found."""
     failed, tested = [], []
     for version in VERSIONS:
         tool = [uv.find_uv_bin(), "--quiet"]
-        found = subprocess.run(
-            [*tool, "python", "find", "--no-project", "--no-python-downloads", version],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if found.returncode:
+        found = find(version)
+        if found is None:
             sys.stdout.write(f"Python {version}: not found here, not tested\n")
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -40,7 +50,7 @@ def main() -> int:
             overrides.write_text('torch ; sys_platform == "never"\n', "utf-8")
             python = str(Path(folder) / "venv" / "bin" / "python")
             subprocess.run(
-                [*tool, "venv", "--no-project", "--python", found.stdout.strip(), str(Path(python).parents[1])],
+                [*tool, "venv", "--no-project", "--python", found, str(Path(python).parents[1])],
                 check=True,
             )
             subprocess.run(
