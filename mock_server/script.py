@@ -81,7 +81,8 @@ class Script(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a scenario tells the server.
 
     `client_config` is answered verbatim to client/config. `quiet_seconds` is how long a tenant must be silent, with
-    only awaits open, before a hole in the seq_ids is declared a gap.
+    only awaits open, before a hole in the seq_ids is declared a gap; the default leaves room for a client on a machine
+    that is busy with other things.
     """
 
     model: ModelSpec = ModelSpec()
@@ -90,4 +91,4 @@ class Script(Struct, frozen=True, forbid_unknown_fields=True):
     metrics: Metrics = Metrics()
     polls: Polls = Polls()
     client_config: dict[str, Any] = {}
-    quiet_seconds: float = 2.0
+    quiet_seconds: float = 8.0

@@ -387,6 +387,13 @@ _WIRE = (
         _C,
     ),
     Cause(
+        "header-added",
+        "a header of another era",
+        "A header that names the SDK and its method, which the contract does not know, was sent.",
+        "The release that is driven, against the contract it is judged by.",
+        _C,
+    ),
+    Cause(
         "polled-otherwise",
         "results are asked for in another way",
         "The request type, Accept or body keys of retrieve_future are not golden's.",

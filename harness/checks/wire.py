@@ -35,22 +35,35 @@ def encoding(case: Case) -> Verdict:
     return passed(f"{' and '.join(looked)}: route and encoding as golden")
 
 
+_OWN = "x-sdk-"
+"""Headers by which an SDK names itself and its public method. Since 0.38.0; any other header may be a proxy's."""
+
+
 def bodies(case: Case) -> Verdict:
     """Judge the bodies of requests without data, and the envelopes of passes."""
     looked = 0
+    first: tuple[str, str, str, Found | None] | None = None
+    differ: dict[str, str] = {}
     for golden, seen in _beside(case):
         looked += 1
         found = differences(golden.body, seen.body)
-        if found:
-            expected, observed, path, cause = told(found)
-            name = name_of(golden) if golden.call else golden.route
-            return failed(
-                f"the body of {golden.route} differs",
-                expected=expected,
-                observed=observed,
-                where=f"{name}, {path}",
-                cause=cause,
-            )
+        if not found:
+            continue
+        expected, observed, path, cause = told(found)
+        first = first or (expected, observed, f"{name_of(golden) if golden.call else golden.route}, {path}", cause)
+        differ.setdefault(golden.route, path)
+    if first is not None:
+        expected, observed, where, cause = first
+        places = [f"{route} ({path})" for route, path in differ.items()]
+        return failed(
+            f"the body of {places[0].partition(' ')[0]} differs"
+            if len(places) == 1
+            else f"the bodies of {len(places)} routes differ: {listed(places)}",
+            expected=expected,
+            observed=observed,
+            where=where,
+            cause=cause,
+        )
     if not looked:
         return nothing("no request was seen whose body golden could be held against")
     return passed(f"{count(looked, 'body')} as golden" if looked == 1 else f"{looked} bodies as golden")
@@ -77,8 +90,9 @@ def forms(case: Case) -> Verdict:
 
 
 def headers(case: Case) -> Verdict:
-    """Judge the headers the contract requires."""
+    """Judge the headers the contract requires, and those that name the SDK and its method where it knows none."""
     required = case.contract.wire.headers
+    known = {name.lower() for names in required.values() for name in names}
     ways = {effect: found for effect, found in _ways(case.golden).items() if found}
     looked = 0
     for request in (*case.observed.control, *case.observed.requests):
@@ -86,6 +100,15 @@ def headers(case: Case) -> Verdict:
         if request.effect in ways and _way(request) not in ways[request.effect]:
             # The type of the content follows from the encoding, which is wire.encoding's judgement.
             wanted.pop("content-type", None)
+        strange = {name for name in request.headers if name.startswith(_OWN)} - known
+        if strange:
+            return failed(
+                f"{request.route} carries a header that the contract does not know",
+                expected="(absent)",
+                observed=listed(sorted(strange)),
+                where=name_of(request),
+                cause=certain("header-added", listed(sorted(strange))),
+            )
         for name, pattern in sorted(wanted.items()):
             looked += 1
             value = request.headers.get(name.lower())

@@ -36,8 +36,7 @@ class Sdk(Struct, frozen=True):
 class Result(Struct, frozen=True):
     """The outcome of one planned check. `expected` is the golden side, `observed` the subject's.
 
-    `cause` is a code of docs/causes.md or "", `certainty` says how sure it is (`certain`, `likely`), `detail` gives its
-    particulars.
+    `cause` is a code of docs/causes.md or "".
     """
 
     scenario: str
@@ -48,9 +47,20 @@ class Result(Struct, frozen=True):
     observed: str
     where: str
     cause: str
-    required: bool = False
-    certainty: str = ""
-    detail: str = ""
+
+
+class Remark(Struct, frozen=True):
+    """What else is known of one result: of those with a cause, and of those that lack a required capability.
+
+    `certainty` says how sure the cause is (`certain`, `likely`), `detail` gives its particulars. `required`: the
+    contract requires the capability that an `unsupported` check lacks, so that it fails the run.
+    """
+
+    scenario: str
+    check: str
+    certainty: str
+    detail: str
+    required: bool
 
 
 class ScenarioRun(Struct, frozen=True):
@@ -67,8 +77,8 @@ class ScenarioRun(Struct, frozen=True):
 class Document(Struct, frozen=True):
     """The JSON report of `parity run --json`.
 
-    `results` has every planned check exactly once, in the order of the plan. `suite` is the digest of the stimuli that
-    were run. `exit_status` is what the command ended with.
+    `results` has every planned check exactly once, in the order of the plan; `remarks` add to some of them. `suite` is
+    the digest of the stimuli that were run. `exit_status` is what the command ended with.
     """
 
     schema: Annotated[int, Meta(ge=1, le=1)]
@@ -76,6 +86,7 @@ class Document(Struct, frozen=True):
     contract: str
     totals: dict[Outcome, int]
     results: list[Result]
+    remarks: list[Remark]
     scenarios: list[ScenarioRun]
     suite: str
     seconds: float
@@ -120,11 +131,19 @@ def document(tally: Tally) -> Document:
                 observed=result.observed,
                 where=result.where,
                 cause=result.cause,
-                required=result.required,
-                certainty=result.certainty,
-                detail=result.detail,
             )
             for result in tally.in_plan_order()
+        ],
+        remarks=[
+            Remark(
+                scenario=result.scenario,
+                check=result.check,
+                certainty=result.certainty,
+                detail=result.detail,
+                required=result.required,
+            )
+            for result in tally.in_plan_order()
+            if result.certainty or result.required
         ],
         scenarios=[
             ScenarioRun(

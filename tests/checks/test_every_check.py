@@ -273,6 +273,14 @@ WRONGS = [
         cause="header-missing",
     ),
     Wrong(
+        "a header of another era",
+        ("wire.headers",),
+        lambda t: with_requests(
+            t, lambda r: replace(r, headers={**r.headers, "x-sdk-colour": "blue"}) if _is("opt")(r) else r
+        ),
+        cause="header-added",
+    ),
+    Wrong(
         "another method",
         ("wire.headers",),
         _requests(_is("opt"), headers=headers_for("get_info", "")),

@@ -76,7 +76,7 @@ def test_the_committed_suite_loads() -> None:
         ),
         ("beta1 = 0.5, learning_rate = 0.25", "learning_rate = 0.25, beta1 = 0.5"),
         ('do = "create_model"', 'do = "create_model", id = "model", rank = 8'),
-        ("[judge]", "[stimulus.server]\nquiet_seconds = 2.0\n[judge]"),
+        ("[judge]", "[stimulus.server]\nquiet_seconds = 8.0\n[judge]"),
     ],
 )
 def test_what_is_not_stimulus_leaves_the_digest_alone(tmp_path: Path, old: str, new: str) -> None:
