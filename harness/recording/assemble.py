@@ -119,14 +119,23 @@ def _add(made: _Assembly, raw: RawExchange, path: str) -> None:
             encoding=decoded.encoding if decoded is not None else "none",
             compressed=decoded.compressed if decoded is not None else False,
             size=len(raw.body),
-            body=scrub(fields) if made.scrubbing else fields,
+            body=_kept(fields, scrubbing=made.scrubbing),
             batch=decoded.batch if decoded is not None else None,
             unknown_fields=decoded.unknown_fields if decoded is not None and route not in _PRIVATE else (),
             status=raw.status,
-            response=scrub(answer) if made.scrubbing else answer,
+            response=_kept(answer, scrubbing=made.scrubbing),
             resend_of=resend_of,
         )
     )
+
+
+def _kept(value: Any, *, scrubbing: bool) -> Any:
+    """Return what is kept of a body. One that nests without end must not cost the rest of the recording."""
+    try:
+        clean = scrub(value)
+    except RecursionError:
+        return {"unreadable": "nested too deeply"}
+    return clean if scrubbing else value
 
 
 def _resend(made: _Assembly, route: str, ordinal: int, decoded: Decoded, raw: RawExchange) -> int | None:
