@@ -11,7 +11,7 @@ from harness.checks.registry import judge
 from harness.checks.verdict import Case, Verdict
 from harness.drivers.process import DriverFailure, DriverProcess
 from harness.engine.events import CheckJudged
-from harness.engine.exchange import render
+from harness.engine.exchange import around, render
 from harness.engine.observe import observe
 from harness.engine.plan import Plan, PlannedScenario
 from harness.ledger import Ledger
@@ -34,6 +34,7 @@ class Attempt:
     results: tuple[CheckJudged, ...]
     seconds: float = 0.0
     exchange: str = ""
+    around: str = ""
     failure: DriverFailure | None = None
     attempted: bool = True
 
@@ -140,5 +141,8 @@ async def attempt(plan: Plan, planned: PlannedScenario, *, driver: DriverProcess
         results=results,
         seconds=time.monotonic() - began,
         exchange=render(observation.record) if plan.keep_exchange and red else "",
+        around=next(
+            (told for r in results if r.outcome == "fail" and (told := around(observation.record, r.where))), ""
+        ),
         failure=observation.failure,
     )

@@ -71,7 +71,8 @@ class CheckJudged(Struct, frozen=True, tag=True):
 class ScenarioFinished(Struct, frozen=True, tag=True):
     """All checks of a scenario are judged.
 
-    `exchange` is the rendered trace, for `--trace`; `note` says what a rerun found.
+    `exchange` is the rendered trace, for `--trace`; `around` the few requests next to the first failure; `note` says
+    what a rerun found.
     """
 
     scenario: str
@@ -80,6 +81,7 @@ class ScenarioFinished(Struct, frozen=True, tag=True):
     reruns: int = 0
     note: str = ""
     exchange: str = ""
+    around: str = ""
 
 
 class RunFinished(Struct, frozen=True, tag=True):

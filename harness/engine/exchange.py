@@ -1,13 +1,22 @@
-"""What happened on the wire, as text: one line per request, times in milliseconds since the scenario began."""
+"""What happened on the wire, as text: one line per request, times in milliseconds since the scenario began.
+
+`render` tells all of it, `around` only what lies next to the place that a verdict names.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from mock_server.record import Exchange, Record
 
 _BODY = 240
+_BESIDE = 2
+"""How many requests before and after the one in question are shown."""
+
+_ASKING = frozenset({"retrieve_future", "session_heartbeat", "telemetry"})
+"""Requests that are left out of an excerpt, unless they are what it is about."""
 
 
 def render(record: Record) -> str:
@@ -21,6 +30,40 @@ def render(record: Record) -> str:
         model = record.aliases.get(gap.model_id, gap.model_id)
         lines.append(f"gap       {model} waited for seq {_ids(gap.missing)} while holding {_ids(gap.held)}")
     return "\n".join(lines)
+
+
+def around(record: Record, where: str) -> str:
+    """Return the requests next to the place that a verdict names, that one marked; "" where none can be told.
+
+    A place names a seq_id (`fb backward seq 3`), a request (`request 7`) or a route.
+    """
+    place = _in_question(record, where)
+    if place is None:
+        return ""
+    near = [e for e in record.exchanges if e is place or e.route not in _ASKING]
+    at = near.index(place)
+    lines = []
+    for exchange in near[max(0, at - _BESIDE) : at + _BESIDE + 1]:
+        head, *rest = _lines(exchange, record)
+        lines.append(f"{'>' if exchange is place else ' '} {head.strip()}")
+        if exchange is place:
+            lines += [f"    {line.strip()}" for line in rest]
+    return "\n".join(lines)
+
+
+def _in_question(record: Record, where: str) -> Exchange | None:
+    numbered = re.search(r"\brequest (\d+)", where)
+    if numbered:
+        return next((e for e in record.exchanges if e.ordinal == int(numbered[1])), None)
+    seq = re.search(r"\bseq (\d+)", where)
+    if seq:
+        wanted = int(seq[1])
+        sent = [e for e in record.exchanges if isinstance(e.body, dict) and e.body.get("seq_id") == wanted]
+        model = re.search(r"\bmodel-\d+", where)
+        of_model = [e for e in sent if model and record.aliases.get(e.body.get("model_id", "")) == model[0]]
+        return next(iter(of_model or sent), None)
+    words = set(re.findall(r"[\w/]+", where))
+    return next((e for e in record.exchanges if e.route in words), None)
 
 
 def _lines(exchange: Exchange, record: Record) -> list[str]:

@@ -140,6 +140,7 @@ class _Run:
                 reruns=reruns,
                 note=note,
                 exchange=attempt.exchange,
+                around=attempt.around,
             )
         )
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TextIO
 
+from harness.checks.causes import CAUSES
 from harness.checks.verdict import Outcome
 from harness.engine.events import CheckJudged, Event, RunFinished, RunStarted, ScenarioFinished, SubjectReady
 from harness.reports.tally import HELD, OUTCOMES, Tally, fails
-from harness.reports.text import for_terminal
+from harness.reports.text import cause_of, for_terminal
 
 _COLOURS: Mapping[str, str] = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
 _SHOWN: Mapping[Outcome, str] = {outcome: outcome.replace("_", "-") for outcome in OUTCOMES}
 _WIDTH = 100
+_SCREEN = 40
+"""A failing scenario takes at most so many lines, its exchange by --trace aside."""
+
+_SIDE = 46
+_ROWS = 4
+_AROUND = 7
+_NAMED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +33,10 @@ class Painted:
 
     colour: str
     text: str
+
+
+Line = tuple["str | Painted", ...]
+"""One line to be written, in parts."""
 
 
 class ConsoleReport:
@@ -110,35 +124,41 @@ class ConsoleReport:
         if not bad or all(result.outcome == "not_run" and result.message == "interrupted" for result in bad):
             return
         run = self._tally.scenarios.get(scenario)
-        self._line("")
-        self._line(Painted("bold", f"{scenario}  {run.title if run else ''}"))
-        for result, checks in _alike(bad):
-            self._failure(result, checks)
-        if run and run.note:
-            self._line(f"  note      {run.note}")
-        self._line(f"  again     {self._command(scenario)}")
+        head: list[Line] = [("",), (Painted("bold", _cut(f"{scenario}  {run.title if run else ''}")),)]
+        tail = self._tail(scenario, bad, run)
+        for line in [*head, *_findings(bad, _SCREEN - len(head) - len(tail)), *tail]:
+            self._line(*line)
         if self._trace and run and run.exchange:
             self._line("  exchange")
-            for line in run.exchange.splitlines():
-                self._line(f"    {line}")
+            for text in run.exchange.splitlines():
+                self._line(f"    {text}")
 
-    def _failure(self, result: CheckJudged, checks: Sequence[str]) -> None:
-        lines = result.message.splitlines() or [""]
-        which = checks[0] if len(checks) == 1 else f"{checks[0]} and {len(checks) - 1} more"
-        self._line("  ", Painted("red", _SHOWN[result.outcome]), f" {which}  {lines[0]}")
-        for line in lines[1:]:
-            self._line(f"    {line}")
-        for name in ("expected", "observed", "where", "cause"):
-            value = getattr(result, name)
-            if value:
-                first, *rest = value.splitlines()
-                self._line(f"    {name:<9} {first}")
-                for line in rest:
-                    self._line(f"              {line}")
+    def _tail(self, scenario: str, bad: Sequence[CheckJudged], run: ScenarioFinished | None) -> list[Line]:
+        """Return what follows the findings: the exchange around the first, and how to see it again."""
+        lines: list[Line] = []
+        if run and run.around:
+            lines.append(("  around    the first failure that has a place on the wire",))
+            lines += [(_cut(f"    {text}"),) for text in run.around.splitlines()[:_AROUND]]
+        if run and run.note:
+            lines.append((f"  note      {run.note}",))
+        lines.append((f"  again     {self._command(scenario)}",))
+        lines.append((f"  by hand   {self._by_hand(scenario)}",))
+        code = next((result.cause for result in bad if result.cause in CAUSES), bad[0].check)
+        lines.append((f"  meaning   parity explain {code}",))
+        return lines
 
     def _command(self, scenario: str) -> str:
         arguments = self._tally.started.arguments if self._tally.started else ()
         return shlex.join(["parity", "run", *arguments, "-k", scenario])
+
+    def _by_hand(self, scenario: str) -> str:
+        started = self._tally.started
+        arguments = list(started.arguments) if started else []
+        given = dict(zip(arguments[::2], arguments[1::2], strict=False))
+        command = ["parity", "repro", scenario, "--sdk", given.get("--sdk", started.sdk if started else "")]
+        if "--fixtures" in given:
+            command += ["--fixtures", given["--fixtures"]]
+        return shlex.join(command)
 
     def _notes(self) -> None:
         """Say which scenarios only held when run again: a green table must not hide it."""
@@ -194,6 +214,65 @@ class ConsoleReport:
         self._stream.write("\n")
         if not self._live:
             self._stream.flush()
+
+
+def _findings(bad: Sequence[CheckJudged], room: int) -> list[Line]:
+    """Return the findings of a scenario in at most `room` lines; those that do not fit are named."""
+    groups = _alike(bad)
+    lines: list[Line] = []
+    for number, (result, checks) in enumerate(groups):
+        finding = _finding(result, checks)
+        last = number == len(groups) - 1
+        left = room - len(lines) - (0 if last else _NAMED)
+        if len(finding) > left and lines:
+            names = [check for _, more in groups[number:] for check in more]
+            told = textwrap.wrap(
+                f"{len(names)} more: {', '.join(names)}", _WIDTH - 4, max_lines=_NAMED, placeholder=" ..."
+            )
+            return [*lines, *((f"    {text}" if at else f"  ... {text}",) for at, text in enumerate(told))]
+        if len(finding) > left:
+            cut = len(finding) - max(left, 2) + 1
+            finding = [*finding[: max(left, 2) - 1], (f"    ... {_count(cut, 'line')} more in the JSON report",)]
+        lines += finding
+    return lines
+
+
+def _finding(result: CheckJudged, checks: Sequence[str]) -> list[Line]:
+    """Return one finding: what failed, both sides, where, and why."""
+    first, *rest = result.message.splitlines() or [""]
+    which = checks[0] if len(checks) == 1 else f"{checks[0]} and {len(checks) - 1} more"
+    said = for_terminal(f" {which}  {first}")
+    room = _WIDTH - 2 - len(_SHOWN[result.outcome])
+    lines: list[Line] = [("  ", Painted("red", _SHOWN[result.outcome]), _cut(said, room))]
+    lines += [(_cut(f"    {line}"),) for line in rest]
+    if result.expected or result.observed:
+        lines += _beside(result.expected, result.observed)
+    for name, value in (("where", result.where), ("cause", cause_of(result))):
+        if value:
+            text = " ".join(for_terminal(value).split())
+            wrapped = textwrap.wrap(text, _WIDTH - 14, max_lines=2, placeholder=" ...")
+            lines += [(f"    {name if at == 0 else '':<9} {part}",) for at, part in enumerate(wrapped)]
+    return lines
+
+
+def _beside(expected: str, observed: str) -> list[Line]:
+    """Return both sides, next to each other."""
+    sides = [_folded(expected), _folded(observed)]
+    rows = list(zip_longest(*sides, fillvalue=""))
+    width = min(_SIDE, max(len("expected"), *map(len, sides[0])))
+    lines: list[Line] = [(Painted("dim", f"    {'expected':<{width}} | observed"),)]
+    return lines + [(f"    {left:<{width}} | {right}".rstrip(),) for left, right in rows]
+
+
+def _folded(text: str) -> list[str]:
+    safe = for_terminal(text).expandtabs(4) or "-"
+    lines = [part for line in safe.splitlines() for part in textwrap.wrap(line, _SIDE) or [""]]
+    return lines if len(lines) <= _ROWS else [*lines[: _ROWS - 1], "..."]
+
+
+def _cut(text: str, width: int = _WIDTH) -> str:
+    safe = for_terminal(text)
+    return safe if len(safe) <= width else safe[: width - 3] + "..."
 
 
 def _alike(results: Sequence[CheckJudged]) -> list[tuple[CheckJudged, list[str]]]:

@@ -39,9 +39,10 @@ def test_failures_come_before_the_table(show):
     output = show()
     block = output.index("chunks/limit  Title of chunks/limit")
     assert block < output.index("area")
-    assert "    expected  1024\n" in output
+    assert "    expected | observed\n    1024     | " in output
     assert "    where     fb seq 3\n" in output
     assert "    cause     cut at 1023\n" in output
+    assert "  by hand   parity repro chunks/limit --sdk tinker==0.38.0\n" in output
     assert "  again     parity run --sdk tinker==0.38.0 -k chunks/limit\n" in output
 
 
@@ -151,3 +152,60 @@ def test_a_run_that_judged_nothing_says_so():
     tally.handle(finished)
     report.handle(finished)
     assert stream.getvalue() == "\nnothing judged in 0.0 s: interrupted\n"
+
+
+def _failing(number, *, text="x", around=""):
+    """Return a run in which one scenario fails `number` checks, each saying `text` on both sides."""
+    checks = [PlannedCheck("a/b", f"family.check{index}") for index in range(number)]
+    return (
+        RunStarted("tinker", "1", "c", "s", tuple(checks), 1, ("--sdk", "tinker==1")),
+        *(
+            CheckJudged(
+                "a/b", each.check, "fail", f"{each.check} {text}", text, text, text, "id-reused",
+                certainty="certain", detail=text,
+            )
+            for each in checks
+        ),
+        ScenarioFinished("a/b", "t", 0.1, reruns=1, note="failed again", around=around),
+        RunFinished(0.2),
+    )  # fmt: skip
+
+
+@given(st.integers(1, 40), st.text(st.characters(codec=None), max_size=2000), st.integers(0, 30))
+def test_a_failing_scenario_is_at_most_a_screenful(number, text, lines):
+    """However much there is to say, one scenario takes 40 lines of 100 columns, and ends with how to see it again."""
+    stream, tally = io.StringIO(), Tally()
+    report = ConsoleReport(stream, tally, live=False, colour=False)
+    for event in _failing(number, text=text, around="\n".join(["> POST " + "y" * 300] * lines)):
+        tally.handle(event)
+        report.handle(event)
+    output = stream.getvalue()
+    block = output[output.index("\na/b  t\n") + 1 : output.index("\narea ")].rstrip("\n").split("\n")
+    assert len(block) <= 40
+    assert max(map(len, block)) <= 100
+    assert [line.split()[0] for line in block[-3:]] == ["again", "by", "meaning"]
+
+
+def test_findings_that_do_not_fit_are_named(show):
+    """What has no room is counted and named: no failing check is missing from the block."""
+    output = show(events=_failing(12))
+    assert "more: family.check" in output
+    for index in range(12):
+        assert f"family.check{index}" in output
+
+
+def test_both_sides_stand_next_to_each_other(show):
+    """Golden's side is on the left, the subject's on the right, line by line."""
+    judged = CheckJudged("a/b", "order.phases", "fail", "differs", "one two", "three", "fb seq 3", "overtaken")
+    output = show(
+        events=(
+            RunStarted("tinker", "1", "c", "s", (PlannedCheck("a/b", "order.phases"),), 1),
+            judged,
+            ScenarioFinished("a/b", "t", 0.1, around="  +1.0 ms  #4\n> +2.0 ms  #5"),
+            RunFinished(0.2),
+        )
+    )
+    assert "    expected | observed\n    one two  | three\n" in output
+    assert "    cause     overtaken (overtaken)\n" in output
+    assert "    > +2.0 ms  #5\n" in output
+    assert "  meaning   parity explain overtaken\n" in output
