@@ -74,8 +74,11 @@ def check(spec: DataSpec, *, place: str = "data") -> None:
         _literal(datum, f"{place}.datums[{index}]")
     for index, block in enumerate(spec.generate):
         _check_generated(block, f"{place}.generate[{index}]")
-    if not spec.datums and not any(block.count for block in spec.generate):
-        raise _invalid(place, "there is no datum")
+    some = bool(spec.datums) or any(block.count for block in spec.generate)
+    if some and spec.empty:
+        raise _invalid(f"{place}.empty", "there are datums")
+    if not some and not spec.empty:
+        raise _invalid(place, "there is no datum, and `empty` does not say that this is meant")
 
 
 def _invalid(place: str, what: str) -> ParityError:

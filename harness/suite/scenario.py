@@ -71,10 +71,14 @@ class GeneratedData(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DataSpec(Struct, frozen=True, forbid_unknown_fields=True):
-    """A named list of datums: literal, generated, or literal ones followed by generated ones."""
+    """A named list of datums: literal, generated, or literal ones followed by generated ones.
+
+    `empty` says that there is none on purpose: what a client does with no data is worth a scenario.
+    """
 
     datums: tuple[DatumSpec, ...] = ()
     generate: tuple[GeneratedData, ...] = ()
+    empty: bool = False
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------

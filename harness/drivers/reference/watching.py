@@ -52,7 +52,8 @@ class WatchedLoss:
             leaves=all(leaf.is_leaf and leaf.requires_grad for leaf in logprobs),
             unchanged=True,
         )
-        return graph.evaluate(self._loss, logprobs, [_Fields(datum) for datum in data])
+        # As far as both go: what a release does with fewer logprobs than datums is for the release to say.
+        return graph.evaluate(self._loss, logprobs, [_Fields(datum) for datum in data[: len(logprobs)]])
 
     def saw(self) -> Saw:
         """Return what the callback saw so far, and whether the caller's data is what it was."""

@@ -33,7 +33,9 @@ class LossCallback:
         self._calls += 1
         self._last = _describe(data, logprobs)
         try:
-            return graph.evaluate(self._loss, logprobs, [_Fields(datum.loss_fn_inputs) for datum in data])
+            # As far as both go: what an SDK does with fewer logprobs than datums is for the SDK to say.
+            paired = data[: len(logprobs)]
+            return graph.evaluate(self._loss, logprobs, [_Fields(datum.loss_fn_inputs) for datum in paired])
         except Exception as error:
             self.raised = error
             raise
