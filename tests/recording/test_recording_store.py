@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import ParityError
@@ -103,6 +103,7 @@ def _spelled(value):
     return repr(value)
 
 
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])  # a record is large to draw
 @given(RECORDS)
 def test_a_recording_comes_back_as_it_was(record):
     """Every field and every bit, bodies that look like arrays of the format included."""
@@ -175,6 +176,7 @@ def test_damage_is_an_error_with_a_code(folder, kind):
     assert caught.value.hint
 
 
+@settings(max_examples=60)
 @given(st.integers(0, 200), st.binary(max_size=3))
 def test_no_damage_is_anything_but_a_parity_error(tmp_path_factory, cut, noise):
     """Wherever bytes are put in or the file is cut, it reads, or it is a ParityError."""
