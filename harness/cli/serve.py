@@ -11,7 +11,7 @@ from harness.cli import Settings, with_settings
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default="chosen by the system", help="Port.")
 @click.option("--scenario", metavar="ID", help="Answer as the server does in this scenario: `parity show` says how.")
 @click.option("--replay", metavar="ID", help="Answer with the golden responses of this scenario.")
-@click.option("--contract", metavar="ID", help="The contract of --replay. Default: the newest that is described.")
+@click.option("--contract", metavar="ID", help="Which contract to replay. Default: the newest that is described.")
 @with_settings
 def serve_command(
     settings: Settings, *, port: int, scenario: str | None, replay: str | None, contract: str | None
