@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from harness.drivers.registry import PYTHON_VARIABLES
-from harness.drivers.spec import DriverSpec, base_environment
-from harness.engine.events import CheckJudged
-from harness.engine.prepare import prepare
-from harness.engine.run import run
+from harness.checks.registry import judge
+from harness.checks.verdict import Case
+from harness.contracts.timeline import load_timeline
+from harness.drivers.protocol import Run
+from harness.drivers.reference.running import ScenarioRun
+from harness.drivers.wire import DataEncoder
+from harness.engine.observe import losses_of
+from harness.engine.prepare import golden_stores, open_suite
 from harness.locations import locate
+from harness.reference.behaviour import behaviour_of
+from harness.suite.data import expand
+from harness.trace.normalise import make_trace
+from mock_server import MockServer
 
-DRIVER = Path(__file__).parents[1] / "mutants" / "driver.py"
 CAUSES = [
     ("sign", "custom/nonlinear", "weights.values", "opposite-sign"),
     ("scaled-by-n", "custom/nonlinear", "weights.values", "scaled-by-n"),
@@ -55,19 +63,78 @@ CAUSES = [
 ]
 
 
-async def _judged(plan):
-    return [event async for event in run(plan) if isinstance(event, CheckJudged)]
+LOCATIONS = locate()
+TIMELINE = load_timeline(LOCATIONS.timeline)
+CONTRACT = TIMELINE.point("tinker-0.38.0")
+
+
+@cache
+def _suite():
+    return open_suite(LOCATIONS)
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Run one mock server for all mutants."""
+    with MockServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """Return the thread that evaluates losses."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def mutants():
+    """Return the catalogue of wrong clients."""
+    folder = str(Path(__file__).parents[1] / "mutants")
+    sys.path.insert(0, folder)
+    try:
+        from catalogue import MUTANTS
+
+        return MUTANTS
+    finally:
+        sys.path.remove(folder)
+
+
+async def _observed(scenario, mutant, server, workers, file):
+    """Run a scenario on a wrong client, in this process, and return its trace."""
+    tenant = server.open_tenant(scenario.stimulus.server)
+    encoder = DataEncoder(file)
+    command = Run(
+        id=1,
+        base_url=server.base_url,
+        api_key=tenant.api_key,
+        steps=[msgspec.to_builtins(step) for step in scenario.stimulus.steps],
+        data=encoder.data({name: expand(spec) for name, spec in scenario.stimulus.data.items()}),
+        losses=losses_of(scenario, _suite().losses),
+        timeout=scenario.timeout,
+    )
+    encoder.save()
+    client = mutant.client(server.base_url, tenant.api_key, mutant.change(behaviour_of(CONTRACT)), workers=workers)
+    steps = await ScenarioRun(client, command).execute()
+    record = tenant.record()
+    tenant.close()
+    return make_trace(scenario.id, _suite().digest(scenario), CONTRACT.id, record, steps)
 
 
 @pytest.mark.parametrize(("mutant", "scenario", "check", "cause"), CAUSES, ids=[row[0] for row in CAUSES])
-def test_a_mutant_is_told_by_its_cause(mutant, scenario, check, cause):
+def test_a_mutant_is_told_by_its_cause(mutant, scenario, check, cause, server, workers, mutants, tmp_path):
     """The check that catches the mutant says what is wrong with it."""
-    plan = prepare(locate(), sdk="reference", contract="tinker-0.38.0", expression=f"{scenario}:{check}", jobs=1)
-    spec = DriverSpec(
-        argv=(sys.executable, "-s", str(DRIVER), mutant),
-        name="mutant",
-        version="0.38.0",
-        env=base_environment(PYTHON_VARIABLES),
+    asked = _suite().scenarios[scenario]
+    golden = golden_stores(LOCATIONS, _suite())(scenario).load(scenario, CONTRACT.release, TIMELINE.described)
+    observed = asyncio.run(_observed(asked, mutants[mutant], server, workers, tmp_path / "data"))
+    verdict = judge(
+        check,
+        Case(
+            golden=golden,
+            observed=observed,
+            contract=CONTRACT,
+            tolerance=asked.judge.tolerance,
+            script=asked.stimulus.server,
+        ),
     )
-    found = asyncio.run(_judged(replace(plan, spec=spec, rerun=False, vectors=())))
-    assert [(each.check, each.outcome, each.cause) for each in found] == [(check, "fail", cause)], found
+    assert (verdict.outcome, verdict.cause) == ("fail", cause), verdict
