@@ -56,18 +56,29 @@ class Timeline:
 
         Raises ParityError `contract-undescribed`, naming the described releases and the nearest, when there is none.
         """
-        contract = self.points.get(version)
+        contract = self.points.get(version) or self.points.get(self._same(version))
         if contract is None:
+            before = self.last_before(version)
             raise ParityError(
                 "contract-undescribed",
                 f"the timeline does not describe release {version} (it describes {', '.join(self.described)})",
-                hint=f"the nearest described release is {self.nearest(version)}: --contract "
-                f"{PREFIX}{self.nearest(version)} judges by that one",
+                hint=f"the last described one before it is {before}: --contract {PREFIX}{before} judges by that",
             )
         return contract
 
-    def nearest(self, version: str) -> str:
-        """Return the described release nearest to `version`: the last one before it, else the first."""
+    def _same(self, version: str) -> str:
+        """Return the described release that is written otherwise (`0.38` for 0.38.0), or nothing."""
+        numbers = release_key(version)
+        if version.replace(".", "").isdigit():
+            for release in self.described:
+                known = release_key(release)
+                longest = max(len(numbers), len(known))
+                if numbers + (0,) * (longest - len(numbers)) == known + (0,) * (longest - len(known)):
+                    return release
+        return ""
+
+    def last_before(self, version: str) -> str:
+        """Return the last described release that is not newer than `version`, else the first."""
         wanted = release_key(version)
         return max(
             (release for release in self.described if release_key(release) <= wanted),

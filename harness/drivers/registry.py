@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -49,10 +50,24 @@ def resolve(
     point of the timeline that the reference is to be, `root` the folder whose timeline that is (None: the installed
     one). May build the release's environment first.
 
-    Raises ParityError: `sdk-unknown`, `sdk-version-missing`, `sdk-version-malformed`, `sdk-path-unsupported`,
-    `sdk-path-empty`, and what `environment_for` raises.
+    Raises ParityError: `sdk-path-unsupported`, `sdk-path-empty`, and what `parse` and `environment_for` raise.
+    """
+    name, version = parse(sdk)
+    return DRIVERS[name](Subject(name=name, version=version, path=sdk_path, contract=contract, root=root))
+
+
+def parse(sdk: str) -> tuple[str, str]:
+    """Return the name and the release of what `--sdk` says; the release is "" where it may be left out.
+
+    Raises ParityError `sdk-unknown`, `sdk-malformed` (another operator than `==`), `sdk-version-missing` or
+    `sdk-version-malformed`.
     """
     name, _, version = (part.strip() for part in sdk.partition("=="))
+    bare = re.split(r"[<>=!~ ]", name, maxsplit=1)[0]
+    if bare != name and bare in DRIVERS:
+        raise ParityError(
+            "sdk-malformed", f"{sdk!r} names no single release", hint=f"Say --sdk {bare}==0.38.0, or another release."
+        )
     if name not in DRIVERS:
         near = difflib.get_close_matches(name, DRIVERS, n=1)
         known = ", ".join(DRIVERS)
@@ -61,23 +76,25 @@ def resolve(
             f"there is no driver for an SDK called {name!r}",
             hint=f"Did you mean {near[0]}?" if near else f"Known: {known}.",
         )
-    return DRIVERS[name](Subject(name=name, version=version, path=sdk_path, contract=contract, root=root))
-
-
-def _tinker(subject: Subject) -> DriverSpec:
-    if not subject.version:
+    if name == "tinker" and not version:
         # Which release is newest changes from one day to the next; a run must say what it judged.
         raise ParityError(
             "sdk-version-missing",
-            f"{subject.name} needs a release",
-            hint=f"Say --sdk {subject.name}==0.38.0, or another release that the contract timeline describes.",
+            f"{name} needs a release",
+            hint=f"Say --sdk {name}==0.38.0, or another release that the contract timeline describes.",
         )
-    try:
-        version = str(Version(subject.version))
-    except InvalidVersion as error:
-        raise ParityError(
-            "sdk-version-malformed", f"{subject.version!r} is no version", hint="Versions look like 0.38.0."
-        ) from error
+    if version:
+        try:
+            Version(version)
+        except InvalidVersion as error:
+            raise ParityError(
+                "sdk-version-malformed", f"{version!r} is no version", hint="Versions look like 0.38.0."
+            ) from error
+    return name, version
+
+
+def _tinker(subject: Subject) -> DriverSpec:
+    version = str(Version(subject.version))
     source = None if subject.path is None else _source_root(subject.path, subject.name)
     environment = environment_for(subject.name, version)
     driver = Path(__file__).resolve().parent / "tinker" / "driver.py"

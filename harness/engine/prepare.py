@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.checks.registry import CHECKS
 from harness.contracts.model import Contract
 from harness.contracts.timeline import Timeline, load_timeline
-from harness.drivers.registry import DRIVERS, resolve
+from harness.drivers.registry import parse, resolve
 from harness.engine.events import PlannedCheck
 from harness.engine.plan import Plan, PlannedScenario
 from harness.engine.selection import select
@@ -127,14 +127,17 @@ def prepare(
     Raises ParityError for whatever keeps the run from being meaningful: a malformed scenario or ledger, an empty
     selection, an undescribed contract, a missing, stale or damaged golden trace, an unknown or unavailable SDK.
     """
-    name, _, version = sdk.partition("==")
-    if name not in DRIVERS or (name == REFERENCE and sdk_path is not None):
+    name, version = parse(sdk)
+    if name == REFERENCE and sdk_path is not None:
         resolve(sdk, sdk_path=sdk_path, contract=contract or "", root=locations.root)  # raises, and says why
     timeline = load_timeline(locations.timeline)
     suite = open_suite(locations)
     chosen = choose(suite, expression)
     # A release that no contract describes can still be judged by one that is named.
     own = own_contract(timeline, sdk) if contract is None or version in ("", *timeline.described) else None
+    if own is not None and version:
+        version = own.release  # 0.38 is 0.38.0; the SDK will say the latter
+        sdk = f"{name}=={version}"
     point = timeline.point(contract) if contract is not None else own
     if point is None:
         raise ParityError(

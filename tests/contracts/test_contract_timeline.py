@@ -94,16 +94,16 @@ def test_every_route_of_a_session_has_a_template_and_every_request_type_an_accep
 
 
 @pytest.mark.parametrize(
-    ("version", "nearest"), [("0.16.1", "0.15.0"), ("0.37.9", "0.15.0"), ("0.6.3", "0.7.0"), ("1.0.0", "0.38.0")]
+    ("version", "before"), [("0.16.1", "0.15.0"), ("0.37.9", "0.15.0"), ("0.6.3", "0.7.0"), ("1.0.0", "0.38.0")]
 )
-def test_an_undescribed_release_is_refused_by_name(version, nearest):
-    """The error names the release, the described ones and the nearest."""
+def test_an_undescribed_release_is_refused_by_name(version, before):
+    """The error names the release, the described ones and the last before it."""
     with pytest.raises(ParityError) as caught:
         TIMELINE.contract_for_version(version)
     assert caught.value.code == "contract-undescribed"
     assert version in caught.value.message
     assert all(release in caught.value.message for release in TIMELINE.described)
-    assert f"tinker-{nearest} " in caught.value.hint
+    assert f"tinker-{before} " in caught.value.hint
 
 
 def test_a_name_that_is_no_contract_is_refused():
