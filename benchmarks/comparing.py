@@ -19,14 +19,17 @@ MILLION = 1_000_000
 FEW = 10_000
 
 
-def seconds(work: Callable[[], object], *, repeat: int = 9) -> float:
-    """Return the median time of `work`."""
-    times = []
-    for _ in range(repeat):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+def once(work: Callable[[], object]) -> float:
+    """Return the CPU seconds of `work`: one thread does it, and other load on the machine does not count."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def seconds(*works: Callable[[], object], repeat: int = 15) -> tuple[float, ...]:
+    """Return the median CPU seconds of each work; they are done in turn."""
+    times = [[once(work) for work in works] for _ in range(repeat)]
+    return tuple(map(statistics.median, zip(*times, strict=True)))
 
 
 def comparing() -> Iterator[str]:
@@ -40,13 +43,15 @@ def comparing() -> Iterator[str]:
         ("of which 1000 differ", some),
         ("that all differ", expected + 1),
     ):
-        plain = seconds(lambda other=observed: np.isclose(other, expected, rtol=1e-5, atol=1e-6, equal_nan=True))
-        ours = seconds(lambda other=observed: compare(expected, other, rtol=1e-5, atol=1e-6))
+        plain, ours = seconds(
+            lambda other=observed: np.isclose(other, expected, rtol=1e-5, atol=1e-6, equal_nan=True),
+            lambda other=observed: compare(expected, other, rtol=1e-5, atol=1e-6),
+        )
         yield f"million weights {what:<21} {ours * 1e3:7.1f} ms  {ours / plain:5.2f} x numpy.isclose (aim 3)"
     few, others = expected[:FEW], expected[:FEW] + 1
-    ours = seconds(lambda: compare(few, others, rtol=1e-5, atol=1e-6))
+    (ours,) = seconds(lambda: compare(few, others, rtol=1e-5, atol=1e-6))
     left, right = few.tolist(), others.tolist()
-    structure = seconds(lambda: DeepDiff(left, right, math_epsilon=1e-6), repeat=1)
+    (structure,) = seconds(lambda: DeepDiff(left, right, math_epsilon=1e-6), repeat=1)
     told = f"{ours * 1e3:7.2f} ms  deepdiff takes {structure / ours:.0f} times as long"
     yield f"10,000 weights that all differ         {told}"
 
@@ -65,5 +70,5 @@ def checks() -> Iterator[str]:
         for check, case in cases:
             judge(check, case)
 
-    taken = seconds(every, repeat=3)
+    (taken,) = seconds(every, repeat=3)
     yield f"checks on recorded traces {len(cases) / taken:8.0f}/s  {len(cases)} checks in {taken:.2f} s"
