@@ -26,9 +26,15 @@ from harness.locations import Locations
 
 Say = Callable[[str], object]
 
+MANY = 10
+"""A mutant that is caught in more scenarios than this, and in all it is run on, proves nothing about any of them."""
+
 
 class Expected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One mutant as its catalogue lists it: what is wrong, where it is run, what must turn red and why."""
+    """One mutant as its catalogue lists it: what is wrong, where it is run, what must turn red and why.
+
+    `follows` may turn red as well, as consequences. An `equivalent` mutant says why nothing can.
+    """
 
     name: str
     says: str
@@ -37,6 +43,8 @@ class Expected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scenarios: tuple[str, ...]
     reddens: frozenset[str]
     silences: frozenset[str]
+    follows: frozenset[str]
+    equivalent: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class Killed:
         """Return how this differs from what is written down; empty when it does not."""
         sides = [
             ("survived", self.mutant.reddens - self.failed.keys(), {}),
-            ("was not expected in", self.failed.keys() - self.mutant.reddens, self.failed),
+            ("was not expected in", self.failed.keys() - self.mutant.reddens - self.mutant.follows, self.failed),
             ("found something to look at", self.mutant.silences - self.silent.keys(), {}),
             ("found nothing to look at in", self.silent.keys() - self.mutant.silences, self.silent),
         ]
@@ -63,6 +71,16 @@ class Killed:
             for check in sorted(checks)
         ]
         return [*self.errors[:3], *told]
+
+    @property
+    def caught_in(self) -> set[str]:
+        """Return the scenarios that tell this mutant from a right client.
+
+        A mistake that shows in every one of many scenarios, such as a header that is never sent, says nothing about
+        any of them: then there are none.
+        """
+        found = {scenario for scenarios in self.failed.values() for scenario in scenarios}
+        return set() if len(found) > MANY and found == set(self.mutant.scenarios) else found
 
 
 def catalogue(locations: Locations) -> tuple[Expected, ...]:
@@ -87,7 +105,7 @@ def catalogue(locations: Locations) -> tuple[Expected, ...]:
 def selftest(locations: Locations, *, expression: str | None, jobs: int, say: Say) -> int:
     """Run every mutant whose name contains `expression` and print the kill matrix; 0 when all died as expected.
 
-    Without an expression, every check id that a scenario names must be reddened by some mutant.
+    Without an expression, every check id that a scenario names, and every scenario, must be reddened by some mutant.
     Raises ParityError `selection-empty` when no mutant is selected, and what `prepare` raises.
     """
     every = catalogue(locations)
@@ -102,14 +120,16 @@ def selftest(locations: Locations, *, expression: str | None, jobs: int, say: Sa
     for mutant in mutants:
         result = asyncio.run(_hunt(locations, mutant, jobs=jobs))
         killed.append(result)
-        say(f"{'ok  ' if not result.complaints else 'FAIL'} {mutant.name}: {mutant.says}")
+        same = f" (no difference: {mutant.equivalent})" if mutant.equivalent else ""
+        say(f"{'ok  ' if not result.complaints else 'FAIL'} {mutant.name}: {mutant.says}{same}")
         for complaint in result.complaints:
             say(f"       {complaint}")
     survivors = _matrix(locations, killed, say=say) if expression is None else []
     failed = sum(bool(result.complaints) for result in killed)
-    say(f"{len(killed) - failed} of {len(killed)} mutants died as expected")
-    for check in survivors:
-        say(f"no mutant reddens {check}")
+    equal = sum(bool(mutant.equivalent) for mutant in mutants)
+    say(f"{len(killed) - failed} of {len(killed)} mutants ended as expected, {equal} of them equivalent")
+    for survivor in survivors:
+        say(f"no mutant reddens {survivor}")
     return 1 if failed or survivors else 0
 
 
@@ -187,18 +207,22 @@ async def _outcomes(plan: Plan) -> list[CheckJudged]:
 
 
 def _matrix(locations: Locations, killed: Sequence[Killed], *, say: Say) -> list[str]:
-    """Print check by mutant; return the checks that no mutant reddens."""
-    planned = {planned.check for planned in prepare(locations, sdk="reference").checks}
-    by_check: dict[str, list[str]] = {check: [] for check in sorted(planned)}
+    """Print check by mutant and scenario by mutant; return the checks and scenarios that no mutant reddens."""
+    plan = prepare(locations, sdk="reference")
+    by_check: dict[str, list[str]] = {check: [] for check in sorted({planned.check for planned in plan.checks})}
+    by_scenario: dict[str, list[str]] = {planned.scenario.id: [] for planned in plan.scenarios}
     for result in killed:
         for check in result.failed:
             by_check.setdefault(check, []).append(result.mutant.name)
-    width = max(map(len, by_check))
+        for scenario in result.caught_in:
+            by_scenario[scenario].append(result.mutant.name)
+    for table in (by_check, by_scenario):
+        width = max(map(len, table))
+        say("")
+        for row, names in table.items():
+            say(f"{row:<{width}}  {len(names):>2}  {_shortened(names)}")
     say("")
-    for check, names in by_check.items():
-        say(f"{check:<{width}}  {len(names):>2}  {_shortened(names)}")
-    say("")
-    return [check for check, names in by_check.items() if not names]
+    return [row for table in (by_check, by_scenario) for row, names in table.items() if not names]
 
 
 def _shortened(names: Iterable[str], *, most: int = 6) -> str:

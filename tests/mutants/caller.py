@@ -249,7 +249,7 @@ MUTANTS = (
         "optim_step answers without a request.",
         checks("order.phases", "training.steps", "weights.values", "metrics.values"),
         "Every result looks right and nothing is trained: later steps compute their loss on the first parameters.",
-        scenarios=("training/five-steps-sgd", "session/forward-only"),
+        scenarios=("training/five-steps-sgd", "session/forward-only", "order/plain-concurrent"),
         silences=checks("training.gradient", "training.parameters"),
         client=ForgetsStep,
     ),

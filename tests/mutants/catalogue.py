@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import breadth
 import caller
 import passes
 import weights
@@ -9,5 +10,6 @@ import wire
 from mutant import Mutant
 
 MUTANTS: dict[str, Mutant] = {
-    mutant.name: mutant for mutant in (*weights.MUTANTS, *passes.MUTANTS, *wire.MUTANTS, *caller.MUTANTS)
+    mutant.name: mutant
+    for mutant in (*weights.MUTANTS, *passes.MUTANTS, *wire.MUTANTS, *caller.MUTANTS, *breadth.MUTANTS)
 }

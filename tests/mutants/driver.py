@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 from catalogue import MUTANTS
-from mutant import Mutant
+from mutant import CONSEQUENCES, Mutant
 
 from harness.contracts.timeline import load_timeline
 from harness.drivers.reference.serving import hello_of, serve
@@ -45,6 +45,8 @@ def catalogue() -> list[dict[str, object]]:
             "scenarios": list(mutant.scenarios),
             "reddens": sorted(mutant.reddens),
             "silences": sorted(mutant.silences),
+            "follows": sorted(set().union(*(CONSEQUENCES.get(check, ()) for check in mutant.reddens))),
+            "equivalent": mutant.equivalent,
         }
         for mutant in MUTANTS.values()
     ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from harness.reference.behaviour import Behaviour
 from harness.reference.client import ReferenceClient
@@ -46,13 +47,27 @@ QUICK = (
 """What a mutant runs unless it names its own: everything but the scenarios with megabytes of data."""
 
 
+CONSEQUENCES: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "weights.values": frozenset(("metrics.values", "training.gradient", "training.parameters")),
+        "weights.targets": frozenset(("weights.values", "metrics.values", "training.gradient", "training.parameters")),
+        "loss.saw_values": frozenset(("weights.values", "metrics.values", "training.gradient", "training.parameters")),
+        "plain.values": frozenset(("metrics.values", "training.gradient", "training.parameters")),
+        "training.parameters": frozenset(("weights.values", "metrics.values", "training.gradient")),
+    }
+)
+"""What may turn red after a check, said once: the server's loss is sum(-logprob * weight), its gradient is made of the
+weights, and a model that was trained otherwise answers other logprobs from then on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """The reference client with one thing wrong.
 
     `says` is the mistake in a sentence. `reddens` are the ids of the checks that must fail somewhere in `scenarios`,
-    exactly these, and `because` says why each of them must. `silences` are checks that find nothing to look at
-    because of the mistake (`not_run`). `change` alters the behaviour, `client` replaces the client.
+    exactly these and what may follow from them (CONSEQUENCES), and `because` says why each of them must. `silences` are
+    checks that find nothing to look at because of the mistake (`not_run`). `equivalent` says why nobody can tell the
+    client from a right one; it must then stay green. `change` alters the behaviour, `client` replaces the client.
     """
 
     name: str
@@ -62,6 +77,7 @@ class Mutant:
     contract: str = "tinker-0.38.0"
     scenarios: tuple[str, ...] = QUICK
     silences: frozenset[str] = frozenset()
+    equivalent: str = ""
     change: Callable[[Behaviour], Behaviour] = lambda behaviour: behaviour
     client: type[ReferenceClient] = ReferenceClient
 

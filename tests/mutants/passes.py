@@ -10,7 +10,7 @@ import numpy as np
 from mutant import QUICK, Mutant, checks
 
 from harness.reference.behaviour import Behaviour
-from harness.reference.chunking import Bounds, Cut, Limits, count_or_bytes, forward_bounds, own_bounds, ten_per_element
+from harness.reference.chunking import Bounds, Cut, Limits, count_or_bytes, forward_bounds, ten_per_element
 from harness.reference.order import PER_PASS, Plan, serial
 from harness.reference.reduction import Metrics, Number
 from harness.reference.rules import blocks
@@ -74,10 +74,6 @@ def _loses_last(behaviour: Behaviour) -> Behaviour:
         return bounds[:-1] if len(bounds) > 1 and bounds[-1][1] - bounds[-1][0] == 1 else bounds
 
     return replace(behaviour, backward_cut=backward_cut)
-
-
-def _cuts_again(behaviour: Behaviour) -> Behaviour:
-    return replace(behaviour, backward_cut=own_bounds)
 
 
 def _keeps_cut(behaviour: Behaviour) -> Behaviour:
@@ -212,6 +208,7 @@ MUTANTS = (
         "1025 datums go into one request.",
         checks(CUT, "chunks.limits", "metrics.names", "metrics.values"),
         "One request where there are two: another cut, over the limit, fewer ids, and nothing left to reduce.",
+        scenarios=(*QUICK, "chunks/targets-2d", "chunks/forward-only"),
         change=_one_more,
     ),
     Mutant(
@@ -302,6 +299,7 @@ MUTANTS = (
             "weights.values metrics.values training.gradient training.parameters",
         ),
         "An optimizer step that nobody awaited overtakes the backward pass, in id and in effect.",
+        scenarios=(*QUICK, "order/ten-in-flight", "order/two-customs", "order/awaited-backwards"),
         change=_per_pass,
     ),
     Mutant(
@@ -363,6 +361,7 @@ MUTANTS = (
         "Means of chunks are averaged without weights.",
         checks("metrics.values"),
         "1024 datums count as much as one.",
+        scenarios=(*QUICK, "metrics/reduction-plain"),
         change=_plain_mean,
     ),
     Mutant(
@@ -399,6 +398,7 @@ MUTANTS = (
         checks("error.after", "error.sent"),
         "The release stays usable: the next call takes the next id.",
         contract="tinker-0.15.0",
+        scenarios=(*QUICK, "errors/loss-raises-chunks"),
         change=_poisons,
     ),
     Mutant(
@@ -406,6 +406,7 @@ MUTANTS = (
         "load_state_with_optimizer says optimizer: false.",
         checks("wire.bodies", "training.parameters"),
         "The body shows it, and the step after the load starts from another optimizer state.",
+        scenarios=(*QUICK, "state/save-in-order"),
         change=_no_optimizer,
     ),
     Mutant(
@@ -413,6 +414,7 @@ MUTANTS = (
         "Default beta2 is 0.999.",
         checks("wire.bodies", "training.parameters"),
         "The service's default is 0.95; the optimizer step moves the parameters differently.",
+        scenarios=(*QUICK, "session/optim-defaults"),
         change=_beta2,
     ),
 )
