@@ -93,7 +93,7 @@ def _package(python):
 
 
 def test_the_wheel_holds_the_packages_the_fixtures_and_the_golden_traces(wheel):
-    """Every file of the four folders is in the wheel, as it is, and nothing else but what describes the wheel."""
+    """Every file of the four folders is in the wheel, and two documents; nothing else but what describes the wheel."""
     with zipfile.ZipFile(wheel) as archive:
         inside = {
             name: hashlib.sha256(archive.read(name)).hexdigest()
@@ -105,6 +105,8 @@ def test_the_wheel_holds_the_packages_the_fixtures_and_the_golden_traces(wheel):
         for name, digest in _files(ROOT / folder).items():
             if "__pycache__" not in name:
                 expected[f"{BUNDLED.get(folder, folder)}/{name}"] = digest
+    for name in ("checks.md", "errors.md"):  # `parity explain` reads them
+        expected[f"harness/bundled/docs/{name}"] = hashlib.sha256((ROOT / "docs" / name).read_bytes()).hexdigest()
     assert inside == expected
     assert any(name.startswith("harness/bundled/golden/arrays/") for name in inside)
 
