@@ -37,7 +37,7 @@ def reports(tally: Tally, *, json_file: Path | None, junit_file: Path | None, tr
 
 
 def follow(plan: Plan, tally: Tally, handlers: Sequence[Report]) -> None:
-    """Run `plan` to its end, or until SIGINT or SIGTERM, telling `tally` and then `handlers` every event.
+    """Run `plan` to its end, or until SIGINT, SIGTERM or SIGHUP, telling `tally` and then `handlers` every event.
 
     Raises ParityError as `harness.engine.run.run` does.
     """
@@ -47,7 +47,7 @@ def follow(plan: Plan, tally: Tally, handlers: Sequence[Report]) -> None:
 async def _follow(plan: Plan, handlers: Sequence[Report]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     async with aclosing(run(plan, stop=stop)) as events:
         async for event in events:
