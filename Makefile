@@ -2,7 +2,10 @@
 #
 #   make run      drive the official SDK and judge it         make test   the tests
 #   make lint     ruff                                        make types  mypy, strict
+#   make languages  drivers in Node and Elixir (not part of `make test`: these two have to be there)
+#   make documents  every console block of the README and of docs/, typed    make action  the steps of action.yml
 #   make bench    speed, as ratios                         make pythons  what needs no torch, on 3.11 to 3.13
+#   make recordings  record real releases for CI          make page   docs/tinkex-0.4.0.html, from a recording
 #   make golden   emit the golden traces                      make certify  certify them against real releases
 
 SHELL := /bin/sh
@@ -12,9 +15,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
 SDK ?= tinker==0.38.0
+RECORDED ?= tinker==0.7.0 tinker==0.15.0 tinker==0.38.0
 CERTIFIED ?= tinker-0.7.0 tinker-0.15.0 tinker-0.38.0
 
-.PHONY: help install run test lint format types bench pythons golden verify certify selftest clean
+.PHONY: help install run test languages documents action lint format types bench pythons golden verify certify recordings page selftest clean
 
 help:
 	@sed -n 's/^#   /  /p' Makefile
@@ -22,7 +26,7 @@ help:
 install: $(STAMP)
 
 # The stamp makes the second time instant; pip runs again when what is to be installed has changed.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml harness/pytest_plugin/pyproject.toml constraints.txt
 	@if [ ! -x $(BIN)/python ]; then \
 	  for python in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11; do \
 	    [ -n "$$python" ] || continue; \
@@ -37,7 +41,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  "$$found" -m venv $(VENV); \
 	fi
 	@echo "installing parity and its dependencies into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' -e harness/pytest_plugin
 	@touch $(STAMP)
 
 run: $(STAMP)
@@ -45,6 +49,19 @@ run: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -q
+
+# The drivers in other languages: the skeletons, and the example in Node through the whole suite.
+languages: $(STAMP)
+	@$(BIN)/python -m pytest -q tests/languages
+	@$(BIN)/parity run --driver 'node examples/node/driver.mjs' --ledger examples/node/known.toml
+
+# Every command that the README and docs/ print, in the order in which a reader types them.
+documents: $(STAMP)
+	@$(BIN)/python -m pytest -q tests/docs
+
+# The GitHub Action, in a scratch checkout of an SDK: installs parity once more, and gates with it.
+action: $(STAMP)
+	@$(BIN)/python tests/packaging/action_steps.py
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .
@@ -72,6 +89,16 @@ verify: $(STAMP)
 
 certify: $(STAMP)
 	@$(BIN)/parity certify $(foreach contract,$(CERTIFIED),--contract $(contract))
+
+# What CI judges offline; to be taken again whenever a stimulus has changed.
+recordings: $(STAMP)
+	@for sdk in $(RECORDED); do \
+	  $(BIN)/parity run --sdk "$$sdk" --record "fixtures/recorded/$$(echo "$$sdk" | sed 's/==/-/')" || exit 1; \
+	done
+
+# What the HTML report looks like, to be written again whenever the recording, the suite or the page has changed.
+page: $(STAMP)
+	@$(BIN)/parity check fixtures/recorded/tinkex-0.4.0 --html docs/tinkex-0.4.0.html >/dev/null
 
 selftest: $(STAMP)
 	@$(BIN)/parity selftest

@@ -2,9 +2,9 @@
 
     python benchmarks/run.py [--sdk SDK] [--only PART]
 
-PART is one of suite, checks, posts, bodies, compare, sizes. `--sdk` (repeatable; default tinker==0.38.0 and reference)
-says whose suite time is measured. What is compared is measured in turn and medians are taken, so that other load on
-the machine changes absolute numbers more than ratios. Linux only: memory is read from /proc.
+PART is one of suite, checks, posts, bodies, compare, sizes, plugin. `--sdk` (repeatable; default tinker==0.38.0 and
+reference) says whose suite time is measured. What is compared is measured in turn and medians are taken, so that other
+load on the machine changes absolute numbers more than ratios. Linux only: memory is read from /proc.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 
 from comparing import checks, comparing
+from plugin import unused_plugin
 from posts import large_bodies, small_posts
 from sizes import growing
 from suite_time import suite_time
@@ -25,7 +26,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="The speed of parity, as ratios.")
     parser.add_argument("--sdk", action="append", help="whose suite time (default: tinker==0.38.0 and reference)")
     parser.add_argument("--rounds", type=int, default=3, help="how often the suite is run (default: 3)")
-    parts = ("compare", "checks", "posts", "bodies", "sizes", "suite")
+    parts = ("compare", "checks", "posts", "bodies", "sizes", "plugin", "suite")
     parser.add_argument("--only", action="append", choices=parts, help="repeatable")
     options = parser.parse_args(arguments)
     sdks = options.sdk or ["tinker==0.38.0", "reference"]
@@ -40,6 +41,7 @@ def main(arguments: list[str]) -> int:
         "posts": small_posts,
         "bodies": large_bodies,
         "sizes": growing,
+        "plugin": unused_plugin,
         "suite": suites,
     }
     print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}")

@@ -39,6 +39,22 @@ class Locations:
         """Values and gradients of every loss operation, computed independently in float64."""
         return self.fixtures / "losses" / "ops"
 
+    @property
+    def revisions(self) -> Path:
+        """The revisions of the suite; the folder need not exist."""
+        return self.fixtures / "revisions"
+
+    @property
+    def revision(self) -> int:
+        """The number of the newest revision of the suite, 0 where none is released; told by the names of files."""
+        names = (path.stem for path in self.revisions.glob("*.json"))
+        return max((int(name) for name in names if name.isascii() and name.isdecimal()), default=0)
+
+    @property
+    def costs(self) -> Path:
+        """How long scenarios took, for balanced shards; the file need not exist."""
+        return self.fixtures / "costs.json"
+
     def ledger(self, sdk: str) -> Path:
         """Return where the known divergences of the SDK called `sdk` are listed; the file need not exist."""
         return self.fixtures / "ledgers" / f"{sdk}.toml"

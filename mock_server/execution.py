@@ -6,19 +6,23 @@ A `Trainer` is one model's numbers. It is not thread-safe; its tenant's lock gua
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mock_server import model, optimizer
 from mock_server.model import Ints, Matrix
 from mock_server.optimizer import AdamState, StepParams
+from mock_server.ragged import RowsBuilder, Shape
 from mock_server.record import AnyArray, Batch, Datum, Tensor
 from mock_server.script import Script
 
 MAX_ELEMENTS = 2**27
 """Bound on the elements of one CSR tensor once it is written out."""
+
+BLOCK = 2**15
+"""So many logprobs are computed at a time: what is computed on the way stays small beside the body it is about."""
 
 OUTPUT_TYPE = "ArrayRecord"
 
@@ -41,20 +45,36 @@ class Checkpoint:
 class Pass:
     """The outcome of a forward or forward_backward."""
 
-    outputs: tuple[Mapping[str, Tensor], ...]
+    outputs: Sequence[Mapping[str, Tensor]]
     metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Layout:
-    """A batch laid out flat: one entry per logprob. `shapes` are those of target_tokens, per datum."""
+    """Datums laid out flat: one entry per logprob, in the width of the wire; the first datum is number `first`.
 
+    `shapes` are those of target_tokens, per datum. `positions` is empty unless asked for.
+    """
+
+    first: int
     tokens: Ints
     targets: Ints
     positions: Ints
-    weights: Matrix
+    weights: AnyArray
     bounds: Ints
-    shapes: tuple[tuple[int, ...], ...]
+    shapes: tuple[Shape, ...]
+
+    def blocks(self) -> Iterator[_Layout]:
+        """Yield the entries in blocks; bounds and shapes stay those of the whole."""
+        for start in range(0, self.tokens.size, BLOCK):
+            here = slice(start, start + BLOCK)
+            yield replace(
+                self,
+                tokens=self.tokens[here],
+                targets=self.targets[here].astype(np.int64, copy=False),
+                positions=self.positions[here],
+                weights=self.weights[here].astype(np.float64, copy=False),
+            )
 
 
 class Trainer:
@@ -70,10 +90,13 @@ class Trainer:
         self._executed: dict[str, int] = {}
         if not self._scripted:
             self._set(model.initial_table(script.model), None)
-            self.gradient = np.zeros_like(self._table())
+            self.gradient = optimizer.zeros(self._table().shape)
 
     def begin(self, kind: str, batch: Batch | None) -> None:
         """Note that an operation takes effect now. A model that computes needs no notice."""
+
+    def pass_over(self, kind: str, batch: Batch | None) -> None:
+        """Note that an operation fails now, as scripted. A model that computes needs no notice."""
 
     def forward(self, batch: Batch) -> Pass:
         """Compute logprobs; nothing changes."""
@@ -91,9 +114,10 @@ class Trainer:
             if self._script.model.optimizer == "sgd":
                 self._set(optimizer.sgd(table, found, params), self._adam)
             else:
-                state = self._adam or AdamState(np.zeros_like(table), np.zeros_like(table))
+                nothing = optimizer.zeros(table.shape)
+                state = self._adam or AdamState(nothing, nothing)
                 self._set(*optimizer.adamw(table, found, state, params))
-            self.gradient = np.zeros_like(table)
+            self.gradient = optimizer.zeros(table.shape)
         return self._metrics("optim_step", {}), found
 
     def checkpoint(self, base_model: str, rank: int | None) -> Checkpoint:
@@ -113,60 +137,69 @@ class Trainer:
         return self.parameters
 
     def _set(self, parameters: Matrix, adam: AdamState | None) -> None:
-        self.parameters, self._adam, self._logprobs = parameters, adam, None
+        if parameters is not self.parameters:
+            self.parameters, self._logprobs = parameters, None
+        self._adam = adam
 
     def _pass(self, kind: str, batch: Batch, *, backward: bool) -> Pass:
-        layout = _lay_out(batch)
-        exact = self._gather(layout)
-        seen = exact.astype(np.float32)
-        if backward and self._logprobs is not None and self.gradient is not None:
-            self.gradient = self.gradient + model.gradient(
-                self._logprobs, layout.tokens, layout.targets, layout.weights
-            )
-        outputs = self._outputs(layout, seen)
+        outputs = RowsBuilder()
+        loss, found = 0.0, None
+        for layout in _lay_out(batch, positions=self._script.logprobs.kind == "hash"):
+            seen = np.empty(layout.tokens.size, dtype=np.float32)
+            done = 0
+            for block in layout.blocks():
+                here = seen[done : done + block.tokens.size]
+                here[:] = self._gather(block, done)
+                done += here.size
+                with np.errstate(invalid="ignore"):  # an infinity of the table under a weight of zero: NaN
+                    loss += float(np.sum(here.astype(np.float64) * block.weights))
+                if backward and self._logprobs is not None:
+                    part = model.gradient(self._logprobs, block.tokens, block.targets, block.weights)
+                    found = part if found is None else found + part
+            self._add_outputs(outputs, layout, seen)
+        if found is not None and self.gradient is not None:
+            self.gradient = self.gradient + found
+        rows = outputs.finish()
         drop = self._script.outputs.drop if kind == "forward" else 0
-        loss = -float(np.sum(seen.astype(np.float64) * layout.weights))
         # a sum over nothing is 0.0, not -0.0
-        return Pass(outputs[: len(outputs) - drop] if drop else outputs, self._metrics(kind, {"loss:sum": loss + 0.0}))
+        return Pass(rows[: len(rows) - drop] if drop else rows, self._metrics(kind, {"loss:sum": 0.0 - loss}))
 
-    def _gather(self, layout: _Layout) -> Matrix:
+    def _gather(self, block: _Layout, start: int) -> Matrix:
         kind = self._script.logprobs.kind
         if kind == "hash":
-            return model.hash_logprobs(layout.tokens, layout.targets, layout.positions)
+            return model.hash_logprobs(block.tokens, block.targets, block.positions)
         if kind == "table":
-            return model.table_logprobs(self._script.logprobs.table, layout.targets)
-        self._check_vocabulary(layout)
+            return model.table_logprobs(self._script.logprobs.table, block.targets)
+        self._check_vocabulary(block, start)
         if self._logprobs is None:
             self._logprobs = model.log_softmax(self._table())
-        result: Matrix = self._logprobs[layout.tokens, layout.targets]
+        result: Matrix = self._logprobs[block.tokens, block.targets]
         return result
 
-    def _check_vocabulary(self, layout: _Layout) -> None:
+    def _check_vocabulary(self, block: _Layout, start: int) -> None:
         vocab = self._script.model.vocab
-        for name, values in (("input token", layout.tokens), ("target token", layout.targets)):
+        for name, values in (("input token", block.tokens), ("target token", block.targets)):
             bad = np.flatnonzero((values < 0) | (values >= vocab))
             if bad.size:
-                datum = int(np.searchsorted(layout.bounds, bad[0], side="right")) - 1
+                datum = block.first + int(np.searchsorted(block.bounds, start + bad[0], side="right")) - 1
                 raise UncomputableError(f"datum {datum}: {name} {values[bad[0]]} is outside the vocabulary of {vocab}")
 
-    def _outputs(self, layout: _Layout, seen: AnyArray) -> tuple[Mapping[str, Tensor], ...]:
+    def _add_outputs(self, rows: RowsBuilder, layout: _Layout, seen: AnyArray) -> None:
         outputs = self._script.outputs
         extra = np.full(outputs.extend, -1.0, dtype=np.float32)
-        result: list[Mapping[str, Tensor]] = []
-        for start, end, declared in zip(
-            layout.bounds[:-1].tolist(), layout.bounds[1:].tolist(), layout.shapes, strict=True
-        ):
-            values = seen[start:end]
-            shape: tuple[int, ...] | None = declared
-            if outputs.extend:
-                values = np.concatenate([values, extra])
+        bounds = layout.bounds.tolist()
+        for start, end, declared in zip(bounds[:-1], bounds[1:], layout.shapes, strict=True):
+            shape: Shape | None = declared
             if outputs.shape == "omitted":
                 shape = None
             elif outputs.shape == "flat" or outputs.extend:
                 # an extended tensor no longer fills its declared shape
-                shape = (values.size,)
-            result.append({"logprobs": Tensor("float32", shape, values)})
-        return tuple(result)
+                shape = (end - start + outputs.extend,)
+            column = rows.column("logprobs", "float32", "dense", shape)
+            column.values.add(seen[start:end])
+            column.values.add(extra)
+            column.end(rows.count, shape)
+            rows.end()
 
     def _metrics(self, kind: str, own: Mapping[str, float]) -> Mapping[str, float]:
         scripted = getattr(self._script.metrics, kind)
@@ -175,33 +208,53 @@ class Trainer:
         return scripted[ordinal] if ordinal < len(scripted) else own
 
 
-def _lay_out(batch: Batch) -> _Layout:
-    """Check every datum's shapes and lay the batch out flat. Raises UncomputableError naming the datum."""
+def _lay_out(batch: Batch, *, positions: bool) -> Iterator[_Layout]:
+    """Check every datum's shapes and lay the batch out flat, `BLOCK` tokens or one datum at a time.
+
+    Raises UncomputableError naming the datum.
+    """
+    waiting: list[Datum] = []
+    first = size = 0
+    for datum in batch.datums:
+        if waiting and size + datum.tokens.size > BLOCK:
+            yield _flat_out(waiting, first, positions=positions)
+            first, size = first + len(waiting), 0
+            waiting.clear()
+        waiting.append(datum)
+        size += datum.tokens.size
+    if waiting:
+        yield _flat_out(waiting, first, positions=positions)
+
+
+def _flat_out(datums: Sequence[Datum], first: int, *, positions: bool) -> _Layout:
     tokens: list[AnyArray] = []
     targets: list[AnyArray] = []
-    positions: list[AnyArray] = []
+    places: list[AnyArray] = []
     weights: list[AnyArray] = []
-    shapes: list[tuple[int, ...]] = []
-    for index, datum in enumerate(batch.datums):
+    shapes: list[Shape] = []
+    for index, datum in enumerate(datums, start=first):
         wanted, shape = _targets(datum, index)
         length = datum.tokens.size
         each = wanted.size // length if length else 0
-        place = np.arange(length, dtype=np.int64)
         tokens.append(datum.tokens if each == 1 else np.repeat(datum.tokens, each))
-        positions.append(place if each == 1 else np.repeat(place, each))
+        if positions:
+            places.append(np.repeat(np.arange(length, dtype=np.int64), each))
         targets.append(wanted)
         weights.append(_weights(datum, index, wanted.size))
         shapes.append(shape)
     bounds = np.zeros(len(targets) + 1, dtype=np.int64)
     np.cumsum([t.size for t in targets], out=bounds[1:])
     return _Layout(
-        _flat(tokens, np.int64), _flat(targets, np.int64), _flat(positions, np.int64), _flat(weights, np.float64),
-        bounds, tuple(shapes),
+        first, _flat(tokens).astype(np.int64, copy=False), _flat(targets),
+        _flat(places) if places else _NOWHERE, _flat(weights), bounds, tuple(shapes),
     )  # fmt: skip
 
 
-def _flat(parts: list[AnyArray], dtype: type) -> AnyArray:
-    return np.concatenate(parts).astype(dtype, copy=False) if parts else np.zeros(0, dtype=dtype)
+def _flat(parts: list[AnyArray]) -> AnyArray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+_NOWHERE: Ints = np.zeros(0, dtype=np.int64)
 
 
 def _targets(datum: Datum, index: int) -> tuple[AnyArray, tuple[int, ...]]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mock_server.execution import OUTPUT_TYPE, Pass
 from mock_server.wire import json_codec, proto_codec
@@ -57,18 +57,32 @@ class PassResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Failure:
-    """An operation that failed. `category` is `user` or `server`, as the SDKs name them."""
+    """An operation that failed. `category` is `user` or `server`, as the SDKs name them.
+
+    `shape` is how it is written: `usual` is what this server writes, the others are those of scripted failures
+    (`mock_server.faults.script.Failed`).
+    """
 
     message: str
     category: str = "user"
+    shape: Literal["usual", "official", "tinkex", "both"] = "usual"
 
     def encode(self, accept: str) -> tuple[bytes, str]:  # noqa: ARG002  # one form, whatever is accepted
         """Return the bytes and their media type."""
         return json_codec.encode(self.summary()), JSON
 
     def summary(self) -> Mapping[str, Any]:
-        """Return the answer: `error` is a string, as the official SDKs read it."""
-        return {"status": "failed", "error": self.message, "category": self.category}
+        """Return the answer: `error` is a string, as the official SDKs read it, or an object, as Tinkex does."""
+        said = {"message": self.message, "category": self.category}
+        match self.shape:
+            case "usual":
+                return {"status": "failed", "error": self.message, "category": self.category}
+            case "official":
+                return {"error": self.message, "category": self.category}
+            case "tinkex":
+                return {"status": "failed", "error": said}
+            case "both":
+                return {"status": "failed", "error": said, "category": self.category}
 
 
 Outcome = Result | PassResult | Failure
@@ -77,15 +91,17 @@ Outcome = Result | PassResult | Failure
 class Future:
     """One operation's future: pending until `settle`. The tenant's lock guards everything but `wait`."""
 
-    __slots__ = ("_waiters", "abandoned", "model_id", "outcome", "polls", "request_id")
+    __slots__ = ("_waiters", "abandoned", "delivered", "model_id", "outcome", "polls", "request_id", "seq_id")
 
-    def __init__(self, request_id: str, model_id: str | None) -> None:
+    def __init__(self, request_id: str, model_id: str | None, seq_id: int | None = None) -> None:
         self.request_id = request_id
         self.model_id = model_id
+        self.seq_id = seq_id
+        self.delivered = False
         self.outcome: Outcome | None = None
         self.abandoned = False
         self.polls = 0
-        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self._waiters: tuple[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]], ...] = ()
 
     def settle(self, outcome: Outcome) -> None:
         """Give the future its outcome and wake everyone who waits for it."""
@@ -105,12 +121,15 @@ class Future:
             waiter.set_result(None)
         else:
             entry = (loop, waiter)
-            self._waiters.append(entry)
-            waiter.add_done_callback(lambda _: self._waiters.remove(entry))
+            self._waiters += (entry,)
+            waiter.add_done_callback(lambda _: self._leave(entry))
         return waiter
 
+    def _leave(self, entry: tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]) -> None:
+        self._waiters = tuple(other for other in self._waiters if other is not entry)
+
     def _wake(self) -> None:
-        for loop, waiter in tuple(self._waiters):
+        for loop, waiter in self._waiters:
             # A loop that is closed has no one left to wake.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_finish, waiter)

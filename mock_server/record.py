@@ -6,12 +6,13 @@ numpy arrays, once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 Encoding = Literal["none", "json", "protobuf"]
 Layout = Literal["dense", "csr"]
@@ -70,7 +71,7 @@ class Batch:
     ["data,dtype,shape"], "datum": [...]}`: what tells one JSON encoder from another.
     """
 
-    datums: tuple[Datum, ...]
+    datums: Sequence[Datum]
     forms: Mapping[str, tuple[str, ...]]
 
 
@@ -81,7 +82,9 @@ class Exchange:
     `route` is the canonical name of the path without `/api/v1/` (`forward_backward`, `client/config`, `session/finish`)
     or `?` for an unknown path. `body` is the decoded body as JSON-like values under the JSON names of the fields, for
     protobuf too, without the data (`batch` has it). `headers` has lower-case names and never the API key. Times are
-    milliseconds since the tenant was opened. `resend_of` is the ordinal of the request this one repeats.
+    milliseconds since the tenant was opened. `resend_of` is the ordinal of the first request of those that this one
+    repeats, whether that one took effect or a scripted fault kept it from it. `fault` is the place, in the script, of
+    the instruction that hit the request; where the body was not read, `body` is None and `size` 0.
     """
 
     ordinal: int
@@ -101,26 +104,44 @@ class Exchange:
     status: int | None
     response: Any
     resend_of: int | None = None
+    fault: int | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Operation:
+@dataclass(frozen=True, slots=True)
+class FaultUse:
+    """What became of one instruction of a fault script.
+
+    `times` is None for `always`. `seen` is how many requests it counted, `hits` are the exchanges it was played on.
+    """
+
+    kind: str
+    route: str
+    times: int | None
+    seen: int
+    hits: tuple[int, ...]
+
+    @property
+    def consumed(self) -> bool:
+        """Whether it was played as often as it says; where it says always, at least once."""
+        return len(self.hits) >= (self.times or 1)
+
+
+class Operation(Struct, frozen=True, eq=False):
     """One operation that took effect on a model, in the order of effect.
 
     `kind` is the effect (`forward` also for forward_backward with forward_only). `request` is the ordinal of the
-    exchange that submitted it. `outputs` and `metrics` are what the result carried.
+    exchange that submitted it first. `outputs` and `metrics` are what the result carried.
     """
 
     model_id: str
     seq_id: int | None
     kind: str
     request: int
-    outputs: tuple[Mapping[str, Tensor], ...] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    outputs: Sequence[Mapping[str, Tensor]] = ()
+    metrics: Mapping[str, float] = {}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class OptimizerState:
+class OptimizerState(Struct, frozen=True, eq=False):
     """What one optimizer step found and left: float64 arrays `[vocab, vocab]`."""
 
     model_id: str
@@ -131,7 +152,9 @@ class OptimizerState:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What no era allows: `undecodable-body`, `unknown-path`, `seq-reused`. `request` is an exchange ordinal.
+    """What no era allows: `undecodable-body`, `body-too-large`, `unknown-path`, `seq-reused`.
+
+    `request` is an exchange ordinal.
 
     `not-in-trace` is an operation that a replayed trace has no answer to.
 
@@ -159,7 +182,7 @@ class Record:
     `aliases` maps every id and path the server handed out to a stable name (`session-1`, `model-1`,
     `tinker://model-1/weights/ck`), so that traces can be free of ids. `unfinished` are ids of operations still held
     when the record was taken. `failures` are the messages of operations that failed, by the ordinal of the exchange
-    that submitted them.
+    that submitted them. `faults` are the instructions of the fault script, in its order.
     """
 
     exchanges: tuple[Exchange, ...] = ()
@@ -170,3 +193,4 @@ class Record:
     aliases: Mapping[str, str] = field(default_factory=dict)
     unfinished: tuple[str, ...] = ()
     failures: Mapping[int, str] = field(default_factory=dict)
+    faults: tuple[FaultUse, ...] = ()

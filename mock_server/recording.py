@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mock_server.record import Batch, Encoding, Exchange, Gap, Operation, OptimizerState, Record, Violation
+from mock_server.record import Batch, Encoding, Exchange, FaultUse, Gap, Operation, OptimizerState, Record, Violation
 
 SECRET_HEADERS = frozenset({"x-api-key", "authorization", "cookie"})
 
@@ -32,6 +32,7 @@ class Entry:
     status: int | None = None
     response: Any = None
     resend_of: int | None = None
+    fault: int | None = None
     frozen: Exchange | None = None
 
     def freeze(self) -> Exchange:
@@ -56,6 +57,7 @@ class Entry:
             status=self.status,
             response=self.response,
             resend_of=self.resend_of,
+            fault=self.fault,
         )
         if self.status is not None:
             self.frozen = exchange
@@ -64,7 +66,10 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Recorder:
-    """A tenant's growing record. Not thread-safe: the tenant's lock guards it."""
+    """A tenant's growing record. Not thread-safe: the tenant's lock guards it.
+
+    `handed_out` are the ids of requests, in order. `told` is called with each violation as it is noted.
+    """
 
     clock: Callable[[], float]
     opened: float
@@ -74,8 +79,15 @@ class Recorder:
     violations: list[Violation] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     aliases: dict[str, str] = field(default_factory=dict)
+    handed_out: list[str] = field(default_factory=list)
     failures: dict[int, str] = field(default_factory=dict)
     connections: dict[tuple[str, int] | None, str] = field(default_factory=dict)
+    told: Callable[[Violation], object] = lambda _: None
+
+    def violate(self, violation: Violation) -> None:
+        """Note a violation."""
+        self.violations.append(violation)
+        self.told(violation)
 
     def arrive(
         self,
@@ -96,7 +108,7 @@ class Recorder:
         """Close an entry: the answer is on its way to the client."""
         entry.answered_ms, entry.status, entry.response = self._now(), status, response
 
-    def take(self, unfinished: tuple[str, ...]) -> Record:
+    def take(self, unfinished: tuple[str, ...], faults: tuple[FaultUse, ...] = ()) -> Record:
         """Return a snapshot that later requests do not change."""
         return Record(
             exchanges=tuple(entry.freeze() for entry in self.entries),
@@ -104,9 +116,10 @@ class Recorder:
             optimizer_states=tuple(self.optimizer_states),
             violations=tuple(self.violations),
             gaps=tuple(self.gaps),
-            aliases=dict(self.aliases),
+            aliases={**self.aliases, **{name: f"request-{n}" for n, name in enumerate(self.handed_out, start=1)}},
             unfinished=unfinished,
             failures=dict(self.failures),
+            faults=faults,
         )
 
     def _now(self) -> float:

@@ -1,7 +1,7 @@
 """What a tenant's server is told to do: the part of a scenario's stimulus that the server plays.
 
 The server serves every route of every era to every client. A script changes what it *answers* (numbers, metrics,
-pacing, client configuration), never what it accepts.
+pacing, client configuration, faults), never what it accepts.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from msgspec import Struct
+
+from mock_server.faults.script import Fault
 
 MetricSet = dict[str, float]
 
@@ -82,7 +84,7 @@ class Script(Struct, frozen=True, forbid_unknown_fields=True):
 
     `client_config` is answered verbatim to client/config. `quiet_seconds` is how long a tenant must be silent, with
     only awaits open, before a hole in the seq_ids is declared a gap; the default leaves room for a client on a machine
-    that is busy with other things.
+    that is busy with other things. `faults` are instructions of their own (`mock_server.faults.script`).
     """
 
     model: ModelSpec = ModelSpec()
@@ -92,3 +94,4 @@ class Script(Struct, frozen=True, forbid_unknown_fields=True):
     polls: Polls = Polls()
     client_config: dict[str, Any] = {}
     quiet_seconds: float = 8.0
+    faults: tuple[Fault, ...] = ()

@@ -7,14 +7,20 @@ complete run of a client leaves no hole.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+MAX_MISSING = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """What is awaited: `held` ids cannot take effect because the `missing` ones below them never came."""
+    """What is awaited: `held` ids cannot take effect because the `missing` ones below them never came.
+
+    Of the missing ones the lowest `MAX_MISSING` are named: an id can be as large as a client likes.
+    """
 
     missing: tuple[int, ...]
     held: tuple[int, ...]
@@ -47,6 +53,9 @@ class Turns(Generic[T]):
             return [item]
         if seq_id in self._held:
             raise ValueError(f"seq_id {seq_id} is already held")
+        if seq_id == self._next and not self._held:  # nearly always
+            self._next += 1
+            return [item]
         self._held[seq_id] = item
         return self._run()
 
@@ -56,7 +65,8 @@ class Turns(Generic[T]):
             return None
         held = self.held
         present = set(held)
-        return Hole(tuple(i for i in range(self._next, held[-1]) if i not in present), held)
+        missing = (i for i in range(self._next, held[-1]) if i not in present)
+        return Hole(tuple(islice(missing, MAX_MISSING)), held)
 
     def skip(self) -> list[T]:
         """Give up on the missing ids: return everything that is held, in order."""

@@ -6,23 +6,27 @@ bookkeeping and arithmetic only, never while waiting.
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from mock_server.execution import Checkpoint, Trainer
+from mock_server.faults.accounting import Instructions
+from mock_server.faults.script import problems
 from mock_server.futures import Future
-from mock_server.record import Gap, Record
-from mock_server.recording import Recorder
+from mock_server.limits import Limits, Quota
+from mock_server.record import Gap, Record, Violation
+from mock_server.recording import Entry, Recorder
 from mock_server.replay import Replay, Replayer
 from mock_server.script import Script
 from mock_server.sequencing import Turns
 from mock_server.wire.body import Decoded
 
+REQUEST = "request"
 HOLD_SECONDS = 20.0
 """How long a poll is held while there is no result. Every SDK reads for 45 seconds."""
 
@@ -31,9 +35,7 @@ HOLD_SECONDS = 20.0
 class Submission:
     """The first request under an identity (a seq_id, a model_seq_id or an idempotency key) and what it was answered."""
 
-    route: str
-    content: Decoded
-    request: int
+    entry: Entry
     answer: dict[str, Any]
 
 
@@ -63,7 +65,8 @@ class Tenant:
     """One isolated service: sessions, models, futures, script and record of its own.
 
     Get one from `Registry.open_tenant` or `MockServer.open_tenant`. With a `replay`, results of operations come from
-    there; the script still says how they are written, paced and configured.
+    there; the script still says how they are written, paced and configured. Beyond its `limits` it is flooded: nothing
+    more is recorded, and everything is refused. `unread` holds, for each body that still comes, how to give it up.
     """
 
     def __init__(
@@ -72,9 +75,11 @@ class Tenant:
         *,
         api_key: str,
         replay: Replay | None = None,
+        limits: Limits | None = None,
         hold_seconds: float = HOLD_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         on_close: Callable[[Tenant], None] = lambda _: None,
+        on_violation: Callable[[Violation], object] = lambda _: None,
     ) -> None:
         _check(script)
         self.api_key = api_key
@@ -83,14 +88,18 @@ class Tenant:
         self.hold_seconds = hold_seconds
         self.clock = clock
         self.lock = threading.RLock()
-        self.recorder = Recorder(clock, clock())
+        self.recorder = Recorder(clock, clock(), told=on_violation)
         self.sessions: dict[str, Session] = {}
         self.models: dict[str, Model] = {}
         self.futures: dict[str, Future] = {}
         self.checkpoints: dict[str, Checkpoint] = {}
         self.submissions: dict[tuple[str | int | None, ...], Submission] = {}
+        self.faults = Instructions(script.faults) if script.faults else None
+        self.lost: dict[tuple[str | int | None, ...], tuple[int, Decoded | None]] = {}
+        self.unread: dict[object, Callable[[], object]] = {}
+        self.quota = Quota(limits)
         self.closed = False
-        self._on_close = on_close
+        self._on_close = [on_close]
         self._in_flight = 0
         self._last_activity = clock()
         self._named: dict[str, int] = {}
@@ -99,10 +108,10 @@ class Tenant:
         """Return everything seen so far. Safe from any thread; the snapshot does not change later."""
         with self.lock:
             unfinished = tuple(f.request_id for f in self.futures.values() if f.outcome is None)
-            return self.recorder.take(unfinished)
+            return self.recorder.take(unfinished, self.faults.uses() if self.faults is not None else ())
 
     def close(self) -> None:
-        """Forget the tenant: its key is unknown from now on, held polls are answered by 410.
+        """Forget the tenant: its key is unknown from now on, held polls and bodies that still come are answered by 410.
 
         Its record stays readable.
         """
@@ -112,13 +121,25 @@ class Tenant:
             self.closed = True
             for future in self.futures.values():
                 future.abandon()
-        self._on_close(self)
+            for give_up in tuple(self.unread.values()):
+                give_up()
+        for call in self._on_close:
+            call(self)
+
+    def at_close(self, call: Callable[[Tenant], None]) -> None:
+        """Have something done when the tenant closes."""
+        self._on_close.append(call)
 
     # --- ids ---
 
     def hand_out(self, kind: str, identifier: str | None = None) -> str:
         """Return a random-looking id and note its stable name, `<kind>-<n>`."""
-        identifier = identifier or str(uuid.uuid4())
+        if identifier is None:
+            random = os.urandom(16).hex()
+            identifier = f"{random[:8]}-{random[8:12]}-{random[12:16]}-{random[16:20]}-{random[20:]}"
+        if kind == REQUEST:
+            self.recorder.handed_out.append(identifier)  # by the thousand: named when the record is taken
+            return identifier
         number = self._named.get(kind, 0) + 1
         self._named[kind] = number
         self.recorder.aliases[identifier] = f"{kind}-{number}"
@@ -172,7 +193,9 @@ class Tenant:
 class Registry:
     """Finds tenants by API key.
 
-    `open_to_all` opens a tenant for every unknown key, with `script` (or an empty one) and `replay` (or none).
+    `open_to_all` opens a tenant for every unknown key, with `script` (or an empty one) and `replay` (or none), and
+    without limits: whoever points an SDK at a server by hand may do so for days. `on_violation` is called with each
+    violation of any tenant, on the server's thread: it must not block.
     """
 
     def __init__(
@@ -182,7 +205,9 @@ class Registry:
         script: Script | None = None,
         replay: Replay | None = None,
         hold_seconds: float = HOLD_SECONDS,
+        on_violation: Callable[[Violation], object] = lambda _: None,
     ) -> None:
+        self.on_violation = on_violation
         self.open_to_all = open_to_all
         self.script = script or Script()
         self.replay = replay
@@ -195,7 +220,7 @@ class Registry:
     ) -> Tenant:
         """Open a tenant. Without an `api_key` it gets a random one. ValueError when the key is taken."""
         key = api_key or f"tml-{secrets.token_hex(16)}"
-        tenant = self._new(script or Script(), key, replay)
+        tenant = self._new(script or Script(), key, replay, Limits())
         with self._lock:
             if key in self._tenants:
                 raise ValueError("a tenant with this API key is open already")
@@ -209,7 +234,7 @@ class Registry:
             with self._lock:
                 tenant = self._tenants.get(api_key)
                 if tenant is None:
-                    tenant = self._new(self.script, api_key, self.replay)
+                    tenant = self._new(self.script, api_key, self.replay, None)
                     self._tenants[api_key] = tenant
         return tenant
 
@@ -223,8 +248,16 @@ class Registry:
         for tenant in self.tenants():
             tenant.close()
 
-    def _new(self, script: Script, key: str, replay: Replay | None) -> Tenant:
-        return Tenant(script, api_key=key, replay=replay, hold_seconds=self.hold_seconds, on_close=self._forget)
+    def _new(self, script: Script, key: str, replay: Replay | None, limits: Limits | None) -> Tenant:
+        return Tenant(
+            script,
+            api_key=key,
+            replay=replay,
+            limits=limits,
+            hold_seconds=self.hold_seconds,
+            on_close=self._forget,
+            on_violation=self.on_violation,
+        )
 
     def _forget(self, tenant: Tenant) -> None:
         with self._lock:
@@ -236,3 +269,5 @@ def _check(script: Script) -> None:
         raise ValueError("logprobs of kind 'table' need a table that is not empty")
     if script.model.vocab < 1:
         raise ValueError("a model's vocabulary has at least one token")
+    for place, what in problems(script.faults):
+        raise ValueError(f"{place}: {what}")

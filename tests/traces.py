@@ -10,18 +10,28 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from harness.checks.flat_form import flat_form
 from harness.checks.steps import digest
 from harness.checks.verdict import Case
 from harness.contracts.model import Contract
 from harness.contracts.timeline import load_timeline
-from harness.drivers.protocol import Saw, StepResult, TensorSummary
-from harness.suite.scenario import Tolerance
-from harness.trace.model import Request, Retrieval, Trace, TrainingState
+from harness.drivers.protocol import FailedPart, Saw, StepResult, TensorSummary
+from harness.suite.composition import Apart, ExpectedReport, Regularizer
+from harness.suite.losses.parts import Composition
+from harness.suite.scenario import Loss, Tolerance
+from harness.trace.model import Attempt, Beat, Instruction, Request, Retrieval, Trace, TrainingState
+from mock_server.faults.script import Delay, Withhold
 from mock_server.record import Batch, Datum, Tensor
 from mock_server.script import Script
 
 TIMELINE = load_timeline(Path(__file__).parents[1] / "fixtures" / "contracts" / "tinker.toml")
-SCRIPT = Script(client_config={"fwdbwd_max_chunk_len": 2})
+SCRIPT = Script(
+    client_config={"fwdbwd_max_chunk_len": 2},
+    faults=(
+        Delay(route="optim_step", seconds=0.1),
+        Withhold(route="retrieve_future", seq_id=5, until=6),
+    ),
+)
 HEADERS = {
     "accept": "application/json",
     "content-type": "application/json",
@@ -76,6 +86,8 @@ class Builder:
     requests: list[Request] = field(default_factory=list)
     steps: list[StepResult] = field(default_factory=list)
     training: list[TrainingState] = field(default_factory=list)
+    beats: list[Beat] = field(default_factory=list)
+    lived: tuple[float, float] | None = None
     arrivals: int = 0
     seq: int = 0
     model: str = "model-1"
@@ -158,6 +170,12 @@ class Builder:
             ),
             tuple(self.steps),
             tuple(self.training),
+            faults=(
+                Instruction("delay", "optim_step", times=1, played=1, seen=1),
+                Instruction("withhold", "retrieve_future", times=1, played=1, seen=1),
+            ),
+            beats=tuple(self.beats),
+            lived=self.lived,
         )
 
 
@@ -189,13 +207,97 @@ def saw_of(requests: Sequence[Request], keys: Sequence[str] = ("target_tokens", 
     )
 
 
+def made(*answers: tuple[str, float], took: bool = False) -> tuple[Attempt, ...]:
+    """Return attempts: what each was answered, a millisecond after it arrived at so many seconds.
+
+    `took`: whether one that was not answered by 200 took effect all the same.
+    """
+    return tuple(
+        Attempt(answer, took=took or answer == "200", at_ms=1000 * at, answered_ms=1000 * at + 1)
+        for answer, at in answers
+    )
+
+
+SENT = (("503", 1.0), ("200", 1.45))
+POLLED = (("408", 2.0), ("429", 2.05), ("200", 3.06))
+"""A plain call that is sent again after half a second, and an optimizer step that is polled with a second's wait."""
+
+BEAT = {"session_id": "session-1"}
+BEATS = ((200, 11.0), (503, 21.1), (200, 31.2))
+"""Heartbeats of a session that was created after a second; the second one fails."""
+
 CUSTOM = [datum([1, 2], [3, 4], [0, 0]), datum([5, 6, 7], [8, 9, 10], [0, 0, 0]), datum([11], [12], [0])]
 WEIGHTS = [[0.5, -0.25], [1.5, 2.5, -3.5], [4.5]]
 PLAIN = [datum([13, 14], [15, 1], [1, 1]), datum([2], [3], [0.5])]
 
 
+PARTS = Loss(
+    nodes=(("lps",), ("mean", 0), ("neg", 1), ("abs", 0), ("sum", 3), ("square", 0), ("sum", 5)),
+    loss=2,
+    metrics={"nll": 2},
+    apart=Apart(
+        base=2,
+        regularizers=(
+            Regularizer(name="l2", node=6, weight=0.25, form="async", after="l1"),
+            Regularizer(name="l1", node=4, weight=0.5, metrics={"raw:sum": 4}),
+        ),
+    ),
+)
+"""The mean negative logprob, a quarter of the sum of squares, half of L1."""
+
+LOGPROBS = (np.float32([-0.5, -0.75]), np.float32([-1.25]))
+COMPOSITIONS = {
+    step: Composition(PARTS, ({}, {}), LOGPROBS, tracked=step == "parts", closed=ExpectedReport(step=step))
+    for step in ("parts", "quiet")
+}
+
+
+def report(*, tracked: bool) -> dict[str, Any]:
+    """Return the report of PARTS on LOGPROBS, worked out by hand: x = -0.5, -0.75, -1.25."""
+    x = np.array([-0.5, -0.75, -1.25])
+    slopes = {"base": np.full(3, -1 / 3), "l2": 2 * x, "l1": -np.ones(3)}
+    norms = {name: float(np.linalg.norm(slope)) if tracked else None for name, slope in slopes.items()}
+    whole = slopes["base"] + 0.25 * slopes["l2"] + 0.5 * slopes["l1"]
+
+    def term(name: str, value: float, weight: float, custom: dict[str, float]) -> dict[str, Any]:
+        return {
+            "value": value,
+            "weight": weight,
+            "contribution": weight * value,
+            "grad_norm": norms[name],
+            "grad_norm_weighted": weight * norms[name] if tracked else None,
+            "custom": custom,
+        }
+
+    return {
+        "version": 1,
+        "loss_total": 2.5 / 3 + 0.59375 + 1.25,
+        "base_loss": {"value": 2.5 / 3, "grad_norm": norms["base"], "custom": {"nll": 2.5 / 3}},
+        "regularizers": {"l2": term("l2", 2.375, 0.25, {}), "l1": term("l1", 2.5, 0.5, {"raw:sum": 2.5})},
+        "regularizer_total": 0.59375 + 1.25,
+        "total_grad_norm": float(np.linalg.norm(whole)) if tracked else None,
+    }
+
+
+def _computed(step: str) -> StepResult:
+    told = report(tracked=step == "parts")
+    saw = Saw(
+        calls=1,
+        datums=2,
+        count=2,
+        dtypes=["float32"] * 2,
+        shapes=[[2], [1]],
+        digest=digest((each, "float32") for each in LOGPROBS),
+        keys=[["logprobs"]] * 2,
+        leaves=True,
+        unchanged=True,
+        regularizers={"l2": 1, "l1": 1},
+    )
+    return StepResult(step, "ok", "LossReport", saw=saw, report=told, flat=dict(flat_form(told)))
+
+
 def full_run() -> Trace:
-    """Return a run with a custom call of two chunks, a plain call, an optimizer step and a save."""
+    """Return a run with a custom call of two chunks, a plain call, an optimizer step, a save and two compositions."""
     b = Builder()
     for route in ("client/config", "client/dynamic_config", "create_session"):
         b.set_up(route, {"sdk_version": "<version>", "project_id": None})
@@ -207,8 +309,12 @@ def full_run() -> Trace:
     plain = b.passed("forward_backward", [PLAIN], call="pl")
     adam = {"learning_rate": 0.01, "beta1": 0.9, "weight_decay": 0.0, "note": None}
     b.send("optim_step", {"adam_params": adam}, call="opt")
+    b.requests[-2] = replace(b.requests[-2], sends=2, attempts=made(*SENT))
+    b.requests[-1] = replace(b.requests[-1], polls=made(*POLLED))
     b.send("save_weights", {"path": "ck", "type": "save_weights"}, call="save")
     b.set_up("session/finish", {"reason": {"type": "success"}})
+    b.beats += [Beat(BEAT, status, 1000.0 * at) for status, at in BEATS]
+    b.lived = (1000.0, 32_000.0)
     b.steps += [
         StepResult("model", "ok", "TrainingClient"),
         StepResult(
@@ -223,6 +329,8 @@ def full_run() -> Trace:
         StepResult("opt", "ok", "OptimStepResponse", metrics={"lr": 0.01}),
         StepResult("save", "ok", "SaveWeightsResponse", fields={"path": "tinker://model-1/weights/ck"}),
         StepResult("late", "unawaited"),
+        _computed("parts"),
+        _computed("quiet"),
         StepResult("close", "ok"),
     ]
     gradient = np.array([[1.0, -2.0], [0.5, 1e-9]])
@@ -238,7 +346,14 @@ def failing_run() -> Trace:
     forward = b.passed("forward", [CUSTOM[:2], CUSTOM[2:]], call="fb", phase="forward")
     b.steps += [
         StepResult(
-            "fb", "error", "ValueError", kind="no_gradient", message="none", raised_at="await", saw=saw_of(forward)
+            "fb",
+            "error",
+            "ValueError",
+            kind="no_gradient",
+            message="none",
+            raised_at="await",
+            saw=saw_of(forward),
+            failed=FailedPart("regularizer", "l1"),
         ),
         StepResult("opt", "error", "RuntimeError", kind="client_poisoned", message="poisoned", raised_at="submit"),
         StepResult("close", "ok"),
@@ -254,6 +369,7 @@ def case(golden: Trace, observed: Trace | None = None, *, release: str = "0.38.0
         contract=contract(release),
         tolerance=Tolerance(),
         script=script,
+        compositions=COMPOSITIONS,
     )
 
 

@@ -69,7 +69,8 @@ _NUMBERS = (
         "scaled-by-n",
         "scaled by the number of datums",
         "Every number is golden's times, or divided by, the number of datums of its call. Certain when calls of "
-        "different size were seen, otherwise the factor may have another origin.",
+        "different size were seen and that number is not also the length of each datum, otherwise the factor may have "
+        "another origin.",
         "A mean over datums where a sum is meant, or a sum where the loss already takes the mean.",
         _B,
     ),
@@ -97,7 +98,8 @@ _NUMBERS = (
     Cause(
         "shifted",
         "shifted by one position",
-        "Within each datum the numbers are golden's, one position late or early.",
+        "Within each datum the numbers are golden's, one position late or early. Certain when different numbers of "
+        "a datum of three or more show it: in two, a shift and a reversal look alike.",
         "Targets are the tokens shifted by one: look where a slice is taken a second time.",
         _B,
     ),
@@ -242,7 +244,7 @@ _CHUNKS = (
     Cause(
         "reordered",
         "in another order",
-        "Everything is there, in another order than golden's.",
+        "Everything is there, in another order than golden's; where it is about chunks, one at a time.",
         "A set or a dictionary on the way, results taken as they come.",
         _C,
     ),
@@ -294,9 +296,11 @@ _ORDER = (
     Cause(
         "overtaken",
         "overtaken",
-        "Operations take effect, or are sent, after others that golden puts behind them.",
-        "The backward pass takes its ids only when the loss is done, so that the next call gets the lower id.",
-        _C,
+        "Operations take effect, or are sent, after others that golden puts behind them. Likely where an optimizer "
+        "step met another gradient because of it.",
+        "The backward pass takes its ids only when the loss is done, so that the next call gets the lower id; or calls "
+        "that are not awaited take their ids in processes that race each other.",
+        _B,
     ),
     Cause(
         "not-awaited",
@@ -380,6 +384,13 @@ _WIRE = (
         _C,
     ),
     Cause(
+        "type-changed",
+        "another type",
+        "A result has a type of another name; the detail names both.",
+        "A result that is handed on as it was decoded, or a class that was renamed.",
+        _C,
+    ),
+    Cause(
         "header-missing",
         "a header is missing",
         "A header that the contract requires was not sent.",
@@ -401,6 +412,13 @@ _WIRE = (
         _C,
     ),
     Cause(
+        "polled-in-turn",
+        "one result is asked for at a time",
+        "A result was kept back until another one was delivered, and nobody asked for that one.",
+        "A lock or a single worker around polling, or a loop that waits for results in the order of their calls.",
+        _L,
+    ),
+    Cause(
         "not-understood",
         "the server cannot read it",
         "A path no release knows, or a body that cannot be decoded; the detail is the server's own code.",
@@ -416,6 +434,13 @@ _WIRE = (
         _C,
     ),
     Cause("flattened", "flattened", "A tensor has golden's numbers in one dimension.", "A reshape(-1), tolist().", _C),
+    Cause(
+        "unflattened",
+        "not flattened",
+        "A tensor keeps several dimensions where golden has its numbers in one.",
+        "The shape the server names is kept, where the contract's release flattens.",
+        _C,
+    ),
     Cause("transposed", "transposed", "The two dimensions of a tensor are exchanged.", "Row- or column-major.", _C),
     Cause(
         "shape-unnamed",
@@ -449,6 +474,13 @@ _RESULTS = (
         _L,
     ),
     Cause(
+        "hash-changed",
+        "another hash",
+        "A metric that is a hash has another value: hash functions of languages differ.",
+        "Nothing to mend unless values are compared between languages.",
+        _C,
+    ),
+    Cause(
         "suffix-off-by-one",
         "a number in a name is off by one",
         "Names of metrics end in numbers that are one higher or lower than golden's.",
@@ -458,8 +490,17 @@ _RESULTS = (
     Cause(
         "own-loss-vs-surrogate",
         "own loss and surrogate exchanged",
-        "`loss:sum` has golden's value of `surrogate_loss:sum`, or the other way round.",
+        "`loss:sum` has golden's value of `surrogate_loss:sum`, or the other way round. Certain when both stand "
+        "exchanged: one number may be the other by chance.",
         "The server computes the surrogate; the caller's own loss takes its place in the result.",
+        _B,
+    ),
+    Cause(
+        "follows",
+        "follows from another difference",
+        "The server computed this from what it was sent, or the loss from what the server answered, and that is not "
+        "golden's; the detail names the check that says why. Certain where a metric is what the server answered.",
+        "Mend what the named check finds: this goes with it.",
         _B,
     ),
     Cause("not-called", "not called", "The loss is not called where golden calls it.", "An early return.", _C),
@@ -506,6 +547,13 @@ _RESULTS = (
         _C,
     ),
     Cause(
+        "data-copied",
+        "the loss gets a copy",
+        "What the loss writes into its data does not reach the caller's.",
+        "A copy of the datums, made for the callback.",
+        _C,
+    ),
+    Cause(
         "raised",
         "an error",
         "The call fails where golden's does not, or with another error; the detail is what it said.",
@@ -534,6 +582,21 @@ _RESULTS = (
         _C,
     ),
     Cause(
+        "still-waiting",
+        "still waiting",
+        "A call never returns; the detail says what its last request was, what became of it, and where the program "
+        "stands.",
+        "A result that is never asked for or never handed on, a turn that never comes.",
+        _C,
+    ),
+    Cause(
+        "hangs-after-failure",
+        "hangs after a failure",
+        "A call after the failed one never returns.",
+        "Requests take turns: the turns of what is never sent have to pass, or the client has to refuse.",
+        _C,
+    ),
+    Cause(
         "not-poisoned",
         "goes on after a failure",
         "The client works where the contract refuses: ids of the failed call are missing.",
@@ -549,8 +612,196 @@ _RESULTS = (
     ),
 )
 
+_FAULTS = (
+    Cause(
+        "fault-not-met",
+        "a fault that was not met",
+        "The request that a scripted fault waits for was not sent, or not as often as golden sends it.",
+        "What the client does instead: the other checks of the scenario judge a run without the fault.",
+        _C,
+    ),
+)
+
+_AGAIN = (
+    Cause(
+        "gives-up-early",
+        "gives up early",
+        "A request, or a poll, is not sent again where golden sends it; the detail names the last answer.",
+        "The list of statuses, or the number of attempts.",
+        _B,
+    ),
+    Cause(
+        "sent-too-often",
+        "sent too often",
+        "A request, or a poll, is sent again where golden does not, or more often; the detail names the answer "
+        "that should have ended it.",
+        "The list of statuses, or the number of attempts; a failure that is final.",
+        _C,
+    ),
+    Cause(
+        "waits-too-short",
+        "does not wait",
+        "The next attempt comes before the least of the contract's delay.",
+        "The backoff, and Retry-After in its three spellings.",
+        _C,
+    ),
+    Cause(
+        "waits-too-long",
+        "waits too long",
+        "The next attempt comes long after the most of the contract's delay.",
+        "The backoff; seconds and milliseconds.",
+        _C,
+    ),
+    Cause(
+        "beats-go-on",
+        "heartbeats outlive their session",
+        "The service has said that the session is over, and heartbeats go on.",
+        "The statuses that end the heartbeat's loop.",
+        _C,
+    ),
+    Cause(
+        "beats-end",
+        "heartbeats end",
+        "After one heartbeat that failed no other comes: the service will take the session for abandoned.",
+        "An exception that ends the heartbeat's task.",
+        _C,
+    ),
+    Cause(
+        "sent-after-close",
+        "sent after close",
+        "A client that its user has closed goes on sending.",
+        "The tasks that close() cancels: heartbeats, polls, refreshes.",
+        _C,
+    ),
+    Cause(
+        "resend-changed",
+        "another body",
+        "An attempt carries another body or other data than the first.",
+        "What is encoded again for each attempt.",
+        _C,
+    ),
+    Cause(
+        "resend-new-key",
+        "another idempotency key",
+        "An attempt has another idempotency key where golden keeps it.",
+        "The key belongs to the request, not to the attempt.",
+        _C,
+    ),
+    Cause(
+        "key-reused",
+        "an idempotency key is used twice",
+        "Different requests, or polls that do not repeat each other, carry the same idempotency key.",
+        "A key that is made once for a client, or of something that requests have in common.",
+        _C,
+    ),
+    Cause(
+        "resend-new-id",
+        "another seq_id",
+        "What was not acknowledged is sent again as a new request.",
+        "The id is taken before the first attempt.",
+        _C,
+    ),
+    Cause(
+        "effect-twice",
+        "counted twice",
+        "What was sent again took effect more than once.",
+        "A resend has to be recognisable: the same seq_id.",
+        _C,
+    ),
+    Cause(
+        "polls-in-a-loop",
+        "a tight loop",
+        "A result is asked for more often in one second than the contract accepts.",
+        "A delay between polls that a server answers at once.",
+        _C,
+    ),
+)
+
+_COMPOSED = (
+    Cause(
+        "regularizer-ignored",
+        "the regularizers are ignored",
+        "The weights that are sent, the total or its norm are those of the base alone, as the graphs computed in "
+        "float64 tell.",
+        "An option that is accepted and never used; a total that is reported and not differentiated.",
+        _L,
+    ),
+    Cause(
+        "base-ignored",
+        "the base is ignored",
+        "The weights that are sent, or the total, are those of the regularizers alone.",
+        "A sum that starts with the first regularizer.",
+        _L,
+    ),
+    Cause(
+        "part-without-gradient",
+        "a regularizer that has no gradient",
+        "The weights that are sent, or the norm of the whole, are those without some regularizers, which the detail "
+        "names; the others count. Weights without the gradient of any regularizer are `regularizer-ignored`.",
+        "A value that is constant where it is differentiated: computed beside the graph, detached, or replaced while "
+        "the function is traced. A regularizer that is left out of the sum.",
+        _L,
+    ),
+    Cause(
+        "weight-not-applied",
+        "weights are not applied",
+        "Regularizers count as if every weight were 1.",
+        "The value where the contribution is meant.",
+        _L,
+    ),
+    Cause(
+        "weight-applied-twice",
+        "weights are applied twice",
+        "Regularizers count with the square of their weight.",
+        "A contribution that is weighted once more where it is added up.",
+        _L,
+    ),
+    Cause(
+        "weight-in-value",
+        "a weighted value",
+        "The value of a regularizer is golden's contribution.",
+        "A value is reported before weighting.",
+        _L,
+    ),
+    Cause(
+        "norm-of-other-weighting",
+        "norms before and after weighting exchanged",
+        "A norm before weighting is golden's after it, or the other way round.",
+        "grad_norm is of the value, grad_norm_weighted of the contribution.",
+        _L,
+    ),
+    Cause(
+        "norms-added",
+        "a sum of norms",
+        "The norm of the whole is the sum of the norms of its parts.",
+        "The total norm is that of the composed loss's gradient: parts may point apart.",
+        _L,
+    ),
+    Cause(
+        "completion-order",
+        "in the order of completion",
+        "The regularizers stand in the order in which they end.",
+        "Results that are collected as they come. They follow the declaration.",
+        _L,
+    ),
+    Cause(
+        "report-missing",
+        "no report",
+        "The call ended well and gave no report, or no flat form of it.",
+        "A custom call that takes regularizers and tells nothing of them.",
+        _C,
+    ),
+    Cause(
+        "name-lost",
+        "the error does not tell which part",
+        "The error names no part, or not which regularizer.",
+        "A timeout or an exit that is reported as it comes, without the name of who caused it.",
+        _C,
+    ),
+)
+
 CAUSES: Mapping[str, Cause] = MappingProxyType(
-    {cause.code: cause for cause in (*_NUMBERS, *_CHUNKS, *_ORDER, *_WIRE, *_RESULTS)}
+    {cause.code: cause for cause in (*_NUMBERS, *_CHUNKS, *_ORDER, *_AGAIN, *_WIRE, *_RESULTS, *_COMPOSED, *_FAULTS)}
 )
 """Every cause by its code, in the order of the documentation."""
 
@@ -559,8 +810,11 @@ FAMILIES: Mapping[str, tuple[Cause, ...]] = MappingProxyType(
         "Numbers": _NUMBERS,
         "Cuts and completeness": _CHUNKS,
         "Order": _ORDER,
+        "Attempts and polls": _AGAIN,
         "Requests and tensors": _WIRE,
         "Results and errors": _RESULTS,
+        "Regularizers": _COMPOSED,
+        "Faults": _FAULTS,
     }
 )
 """The causes under the headings of docs/causes.md."""

@@ -45,10 +45,11 @@ def boundaries(case: Case) -> Verdict:
 
 def nonempty(case: Case) -> Verdict:
     """Judge that no pass request is empty."""
-    seen = _passes(case.observed)
+    # A body that cannot be decoded says nothing of its data: it is wire.accepted's judgement.
+    seen = [request for request in _passes(case.observed) if request.batch is not None]
     if not seen:
         return nothing(_no_data(case))
-    empty = [r for r in seen if r.batch is None or not r.batch.datums]
+    empty = [request for request in seen if request.batch is None or not request.batch.datums]
     if empty:
         return failed(
             f"{count(len(empty), 'request')} without data",

@@ -80,11 +80,13 @@ def _scaled(
     if datums is not None and datums.size and datums.max() > 1:
         sizes = np.diff(np.append(starts, a.size)).astype(np.int64)
         each = np.repeat(datums, sizes)
-        sure = np.unique(datums).size > 1
+        told_by = a != 0
+        lengths = np.repeat(sizes, sizes)
+        sure = np.unique(each[told_by]).size > 1 and not np.array_equal(each[told_by], lengths[told_by])
         for factor, says in ((each, "times"), (1 / each, "divided by")):
-            if agree(a * factor, b) and (sure or telling):
+            if agree(a * factor, b):
                 numbers = ", ".join(str(int(n)) for n in np.unique(datums)[:4])
-                return told("scaled-by-n", f"observed = golden {says} {numbers}", sure=sure)
+                return told("scaled-by-n", f"observed = golden {says} the number of datums, {numbers}", sure=sure)
     used = np.abs(a) > 1e-3 * np.abs(a).max()
     if np.count_nonzero(used) <= _ENOUGH:
         return None
@@ -119,8 +121,20 @@ def _shifted(a: Numbers, b: Numbers, starts: Numbers, agree: Agree) -> Found | N
         if pieces and sum(left.size for left, _ in pieces) > _ENOUGH:
             left, right = (np.concatenate([piece[side] for piece in pieces]) for side in (0, 1))
             if left.any() and agree(left, right):
-                return told("shifted", f"every value stands {says}", sure=np.unique(left).size > _ENOUGH)
+                long = [piece for piece, _ in pieces if piece.size > 1]
+                if not long and _reordered(a, b, starts, agree):
+                    return likely("values-reordered", "reversed, or shifted: no datum has more than two values")
+                sure = any(np.unique(piece).size > _ENOUGH for piece in long)
+                return told("shifted", f"every value stands {says}", sure=sure)
     return None
+
+
+def _reordered(a: Numbers, b: Numbers, starts: Numbers, agree: Agree) -> bool:
+    """Tell whether each tensor has golden's values in some order."""
+    return all(
+        agree(np.sort(left), np.sort(right))
+        for left, right in zip(_segments(a, starts), _segments(b, starts), strict=True)
+    )
 
 
 def _other_datum(a: Numbers, b: Numbers, starts: Numbers, agree: Agree) -> Found | None:
@@ -214,6 +228,8 @@ def why_shape(golden: Sequence[int] | None, observed: Sequence[int] | None) -> F
     golden = golden or ()
     if len(golden) > 1 and list(observed) == [int(np.prod(golden))]:
         return certain("flattened")
+    if len(golden) == 1 < len(observed) and golden[0] == np.prod(observed):
+        return certain("unflattened")
     if len(golden) == 2 and list(observed) == list(reversed(golden)):
         return certain("transposed")
     return None

@@ -93,7 +93,7 @@ def after(case: Case) -> Verdict:
     looked = 0
     for golden, seen in both(case):
         # Whether a client can be closed at all is session.end's judgement.
-        if golden.step not in later or golden.status == "skipped" or seen.status in ("hang", "skipped"):
+        if golden.step not in later or golden.status == "skipped" or seen.status == "skipped":
             continue
         looked += 1
         if (golden.status, golden.kind) != (seen.status, seen.kind):
@@ -124,6 +124,8 @@ def _ending(step: StepResult) -> str:
 
 
 def _why(golden: StepResult, seen: StepResult) -> Found | None:
+    if seen.status == "hang":
+        return certain("hangs-after-failure")
     if golden.kind == "client_poisoned" and seen.status != "error":
         return certain("not-poisoned")
     if seen.kind == "client_poisoned":

@@ -144,7 +144,7 @@ def saw_keys(case: Case) -> Verdict:
 
 
 def unchanged(case: Case) -> Verdict:
-    """Judge that the caller's data is afterwards what it was."""
+    """Judge that the caller's data is afterwards what it was, unless the loss itself changes it."""
     looked = 0
     for step, golden, seen in _saw(case):
         looked += 1
@@ -156,9 +156,17 @@ def unchanged(case: Case) -> Verdict:
                 where=step,
                 cause=certain("data-mutated"),
             )
+        if seen.unchanged and not golden.unchanged:
+            return failed(
+                "what the loss does to its data does not reach the caller's",
+                expected="changed by the loss",
+                observed="unchanged",
+                where=step,
+                cause=certain("data-copied"),
+            )
     if not looked:
         return nothing(_reason(case))
-    return passed("the caller's data is unchanged")
+    return passed("the caller's data is afterwards as in golden")
 
 
 def _saw(case: Case) -> Iterator[tuple[str, Saw, Saw]]:
@@ -198,5 +206,7 @@ CHECKS = (
     Check("loss.saw_dtype", "The loss sees golden's dtype, as leaves of the graph.", saw_dtype),
     Check("loss.saw_values", "The loss sees the logprobs the server sent, in the order of the data.", saw_values),
     Check("loss.saw_keys", "The loss sees the inputs golden's loss sees.", saw_keys),
-    Check("loss.unchanged", "The caller's data is unchanged after the call.", unchanged),
+    Check(
+        "loss.unchanged", "The caller's data is unchanged after the call, unless the loss itself changes it.", unchanged
+    ),
 )

@@ -22,6 +22,7 @@ def seq(case: Case) -> Verdict:
     """Judge where ids start, who carries one, and that the ids of a pass rise with its data."""
     aligned = align(case)
     golden, seen = _by_model(case.golden), _by_model(case.observed)
+    failing = any(step.status == "error" for step in case.golden.steps)
     looked = 0
     for group in aligned.groups:
         for request in group.observed:
@@ -38,6 +39,14 @@ def seq(case: Case) -> Verdict:
     for model in sorted(golden.keys() & seen.keys()):
         looked += 1
         first, start = min(golden[model])[0], min(seen[model])[0]
+        if start < first and failing and min(seen[model])[2] in aligned.extra:
+            return failed(
+                f"seq_id {start} is sent, which golden never sends after its failure",
+                expected=f"no request below seq_id {first}",
+                observed=name_of(min(seen[model])[2]),
+                where=model,
+                cause=certain("sent-after-failure", f"seq_id {start}"),
+            )
         if first != start:
             return failed(
                 "the ids of a model start elsewhere",
@@ -141,19 +150,16 @@ def phases(case: Case) -> Verdict:
                 ),
             )
     for model in sorted(_by_model(case.observed)):
-        golden, seen = _runs(aligned, case.golden, model), _runs(aligned, case.observed, model)
-        wanted = [index for index in golden if index in set(seen)]
+        wanted, seen = _sequences(case, aligned, model)
         if seen != wanted:
-            place = next((i for i, (a, b) in enumerate(zip(wanted, seen, strict=False)) if a != b), len(wanted))
-            name = aligned.groups[seen[place]].name
+            place = _parting(wanted, seen)
+            early = overtaking(case, model)
             return failed(
                 "operations take effect in another order",
                 expected=_story([aligned.groups[i].name for i in wanted]),
                 observed=_story([aligned.groups[i].name for i in seen]),
-                where=f"{model}, {name}",
-                cause=certain("overtaken", f"{name} before {aligned.groups[wanted[place]].name}")
-                if place < len(wanted)
-                else None,
+                where=f"{model}, {aligned.groups[seen[place]].name}",
+                cause=certain("overtaken", early) if early else None,
             )
     return passed("operations take effect in golden's order")
 
@@ -205,16 +211,22 @@ def _turn(
             cause=certain("overtaken", f"{name} is sent too late"),
         )
     if order == "serial":
+        waiting = [r for r in members if r.sent_after < rank[r]]
         for before, after in pairwise(members):
             if rank[after] < rank[before] or after.sent_after < rank[after]:
+                # Chunks in flight together arrive in any order: their order is not what is wrong.
+                together = min(waiting, key=lambda r: rank[r]) if waiting else None
                 return failed(
                     f"the chunks of {name} are not sent one after the other",
                     expected="each after the one before it was answered",
-                    observed=f"chunk {members.index(after) + 1} sent with {rank[after] - after.sent_after} unanswered"
-                    if rank[after] > rank[before]
+                    observed=f"chunk {members.index(together) + 1} sent with "
+                    f"{rank[together] - together.sent_after} unanswered"
+                    if together is not None
                     else f"chunk {members.index(after) + 1} sent before chunk {members.index(before) + 1}",
-                    where=f"{model}, {name_of(after)}",
-                    cause=certain("chunks-in-parallel" if rank[after] > rank[before] else "reordered"),
+                    where=f"{model}, {name_of(together or after)}",
+                    cause=certain("chunks-in-parallel")
+                    if together is not None
+                    else certain("reordered", "the first chunk is sent last" if _first_last(members, rank) else ""),
                 )
     elif order == "rest_then_first" and len(members) > 1:
         first = members[0]
@@ -228,6 +240,10 @@ def _turn(
                 cause=certain("chunks-in-turn" if rank[first] == earlier else "chunks-in-parallel"),
             )
     return None
+
+
+def _first_last(members: list[Request], rank: dict[Request, int]) -> bool:
+    return rank[members[0]] == max(rank[member] for member in members)
 
 
 def _turns(aligned: Alignment, requests: list[Request]) -> list[tuple[list[Request], str]]:
@@ -276,6 +292,26 @@ def _by_model(trace: Trace) -> dict[str, list[tuple[int, int, Request]]]:
         if request.seq_id is not None:
             models[request.model].append((request.seq_id, request.arrival, request))
     return {model: sorted(entries, key=lambda e: e[:2]) for model, entries in models.items()}
+
+
+def overtaking(case: Case, model: str) -> str:
+    """Return which operation of a model comes too early, by id, and before which; "" when none does."""
+    aligned = align(case)
+    wanted, seen = _sequences(case, aligned, model)
+    place = _parting(wanted, seen)
+    if seen == wanted or place >= len(wanted):
+        return ""
+    return f"{aligned.groups[seen[place]].name} before {aligned.groups[wanted[place]].name}"
+
+
+def _sequences(case: Case, aligned: Alignment, model: str) -> tuple[list[int], list[int]]:
+    """Return the groups of a model in golden's order, those that were not seen left out, and in the observed one."""
+    golden, seen = _runs(aligned, case.golden, model), _runs(aligned, case.observed, model)
+    return [index for index in golden if index in set(seen)], seen
+
+
+def _parting(wanted: list[int], seen: list[int]) -> int:
+    return next((i for i, (a, b) in enumerate(zip(wanted, seen, strict=False)) if a != b), len(wanted))
 
 
 def _runs(aligned: Alignment, trace: Trace, model: str) -> list[int]:

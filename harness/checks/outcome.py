@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from msgspec import structs
+
 from harness.checks.causes import Found
 from harness.checks.verdict import Verdict
 
@@ -22,6 +24,11 @@ def failed(
     """Return a failure. `expected` is golden's side. Long values are shortened."""
     told = (cause.code, cause.certainty, short(cause.detail)) if cause else ("", "", "")
     return Verdict("fail", message, short(expected), short(observed), where, *told)
+
+
+def because(verdict: Verdict, cause: Found) -> Verdict:
+    """Return a failure with another cause than it has."""
+    return structs.replace(verdict, cause=cause.code, certainty=cause.certainty, detail=short(cause.detail))
 
 
 def nothing(reason: str) -> Verdict:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
+from harness.checks.alignment import name_of
 from harness.checks.causes import Found, certain, likely
-from harness.checks.outcome import count, failed, listed, nothing, passed, short
-from harness.checks.steps import both, digest, result_group, sent_outputs
+from harness.checks.outcome import count, failed, listed, nothing, passed, runs, short
+from harness.checks.resends import answers
+from harness.checks.steps import both, digest, groups_of, result_group, sent_outputs
 from harness.checks.structure import differences, told
 from harness.checks.verdict import Case, Check, Verdict
 from harness.drivers.protocol import StepResult, TensorSummary
 from mock_server.record import Tensor
 
+_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+_LANGUAGE = re.compile(r"/python\d[\d.]*/(?!site-packages/)|/Lib/(?!site-packages/)")
+_PLACES = 4
 _ENDED = ("ok", "error", "unawaited")
 
 
@@ -50,9 +56,40 @@ def hang(case: Case) -> Verdict:
             expected=_ending(golden[first.step]) if first.step in golden else "an end",
             observed="hang",
             where=first.step,
-            cause=likely("id-skipped", "the server declared a gap") if case.observed.gaps else None,
+            cause=likely("id-skipped", "the server declared a gap")
+            if case.observed.gaps
+            else certain("still-waiting", _last_heard(case, first)),
         )
     return passed("every call ended")
+
+
+def _last_heard(case: Case, stuck: StepResult) -> str:
+    """Return the last request of a call that is still open and what became of it, and where the program stands."""
+    sent = [request for group in groups_of(case, stuck.step) for request in group.observed]
+    told = "no request of it was seen"
+    if sent:
+        last = max(sent, key=lambda request: request.arrival)
+        asked = f"its result {runs([poll.answer for poll in last.polls])}" if last.polls else "its result not asked for"
+        told = f"last {name_of(last)}, answered {answers(last.attempts)[-1]}, {asked}"
+    wanted = sum(len(group.golden) for group in groups_of(case, stuck.step))
+    if len(sent) < wanted:
+        told = f"waits to send: {len(sent)} of {count(wanted, 'request')} seen; {told}"
+    places = _stands(stuck.stacks)
+    return f"{told}; stands in {listed(places, limit=_PLACES)}" if places else told
+
+
+def _stands(stacks: str) -> list[str]:
+    """Return where each thread and task of Python stacks stands: its innermost frame, the language's waiting aside."""
+    places: dict[str, None] = {}
+    for block in re.split(r"\n(?=\S)", stacks):
+        frames = [
+            f"{path.rsplit('/', 1)[-1]}:{line} {name}"
+            for path, line, name in _FRAME.findall(block)
+            if not _LANGUAGE.search(path)
+        ]
+        if frames:
+            places[frames[-1]] = None
+    return list(places)
 
 
 def kind(case: Case) -> Verdict:
@@ -64,7 +101,11 @@ def kind(case: Case) -> Verdict:
         looked += 1
         if _last(golden.type) != _last(seen.type):
             return failed(
-                f"{golden.step} is of another type", expected=golden.type, observed=seen.type, where=golden.step
+                f"{golden.step} is of another type",
+                expected=golden.type,
+                observed=seen.type,
+                where=golden.step,
+                cause=certain("type-changed", f"{seen.type} for {golden.type}"),
             )
     if not looked:
         return nothing("no result with a type was seen")

@@ -6,13 +6,13 @@ scenario's own get_info, asked before anything else, looks like one that belongs
 
 from __future__ import annotations
 
-from harness.checks.causes import certain
-from harness.checks.outcome import failed, listed, nothing, passed
+from harness.checks.causes import certain, likely
+from harness.checks.outcome import count, failed, listed, nothing, passed
 from harness.checks.verdict import Case, Check, Verdict
+from harness.trace.lifetime import END
 from harness.trace.model import Trace
 
 _CREATE = "create_model"
-_END = ("unload_model", "session/finish")
 
 
 def start(case: Case) -> Verdict:
@@ -31,7 +31,16 @@ def model(case: Case) -> Verdict:
     if not seen:
         return nothing("no create_model was seen")
     if len(golden) != len(seen):
-        return failed("another number of models is created", expected=len(golden), observed=len(seen), where=_CREATE)
+        stuck = next((step.step for step in case.observed.steps if step.status == "hang"), None)
+        return failed(
+            "another number of models is created",
+            expected=len(golden),
+            observed=len(seen),
+            where=_CREATE,
+            cause=likely("follows", f"nothing is run after {stuck}, which hangs: see result.hang")
+            if stuck is not None and len(seen) < len(golden)
+            else certain("not-sent" if len(seen) < len(golden) else "sent-besides", _CREATE),
+        )
     for number, (wanted, routes) in enumerate(zip(golden, seen, strict=True), start=1):
         verdict = _judge(f"the creation of model {number}", wanted, routes)
         if verdict.outcome != "pass":
@@ -48,13 +57,31 @@ def end(case: Case) -> Verdict:
     return _judge("the end of a session", _parts(case.golden)[2], _parts(case.observed)[2])
 
 
+def silent(case: Case) -> Verdict:
+    """Judge that a client that was closed sends nothing any more."""
+    if not _parts(case.golden)[2]:
+        return nothing("golden's client is not closed on the wire")
+    if not _parts(case.observed)[2]:
+        return nothing("the client was not closed on the wire")
+    late = case.observed.late
+    if late:
+        return failed(
+            "the client goes on after it was closed",
+            expected="no request",
+            observed=f"{count(len(late), 'request')}: {listed(dict.fromkeys(late))}",
+            where=late[0],
+            cause=certain("sent-after-close"),
+        )
+    return passed("nothing was sent after the end of the session")
+
+
 def _parts(trace: Trace) -> tuple[list[str], list[list[str]], list[str]]:
     """Split the control requests into start, one part per model, and end."""
     before: list[str] = []
     models: list[list[str]] = []
     ending: list[str] = []
     for request in trace.control:
-        if request.route in _END:
+        if request.route in END:
             ending.append(request.route)
         elif request.route == _CREATE:
             models.append([request.route])
@@ -88,4 +115,5 @@ CHECKS = (
     Check("session.start", "Before its first model a client calls golden's routes, in golden's order.", start),
     Check("session.model", "Each model is created by golden's routes, in golden's order.", model),
     Check("session.end", "A client that is closed calls golden's routes, in golden's order, and no others.", end),
+    Check("session.silent", "A client that was closed sends nothing any more.", silent),
 )

@@ -85,7 +85,9 @@ def _cause(found: list[Difference]) -> Found | None:
         return certain("default-filled", names)
     if kinds == {"changed"}:
         return certain("value-changed", names)
-    return None
+    # Of several kinds, the first place tells; the particulars have them all.
+    first = _cause(found[:1])
+    return None if first is None else Found(first.code, first.certainty, names)
 
 
 def _first(golden: Any, observed: Any, path: list[Any]) -> Difference:

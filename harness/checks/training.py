@@ -12,11 +12,13 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from harness.checks.causes import certain
+from harness.checks.causes import Found, certain, likely
 from harness.checks.columns import mismatch
 from harness.checks.diagnosis import why_numbers
 from harness.checks.numbers import compare
+from harness.checks.order import overtaking
 from harness.checks.outcome import count, failed, nothing, passed
+from harness.checks.upstream import why_trained_otherwise
 from harness.checks.verdict import Case, Check, Verdict
 from harness.trace.model import Trace, TrainingState
 
@@ -63,8 +65,16 @@ def gradient(case: Case) -> Verdict:
         atol = GRADIENT * largest if largest else case.tolerance.atol
         found = compare(golden.gradient, seen.gradient, rtol=0.0, atol=atol)
         if found:
-            cause = why_numbers(
-                golden.gradient.reshape(-1), seen.gradient.reshape(-1), np.zeros(1, np.int64), rtol=GRADIENT, atol=atol
+            cause = (
+                _overtaken(case, model)
+                or why_numbers(
+                    golden.gradient.reshape(-1),
+                    seen.gradient.reshape(-1),
+                    np.zeros(1, np.int64),
+                    rtol=GRADIENT,
+                    atol=atol,
+                )
+                or why_trained_otherwise(case)
             )
             return mismatch(found, "gradient", _where(model, number, found.index, golden.gradient), cause)
     if not looked:
@@ -91,10 +101,17 @@ def parameters(case: Case) -> Verdict:
         atol = max(case.tolerance.atol, _STEP * rate * number)
         found = compare(left, right, rtol=case.tolerance.rtol, atol=atol)
         if found:
-            return mismatch(found, "parameters", _where(model, number, int(use[found.index]), golden.parameters), None)
+            where = _where(model, number, int(use[found.index]), golden.parameters)
+            return mismatch(found, "parameters", where, _overtaken(case, model) or why_trained_otherwise(case))
     if not looked:
         return nothing(_reason(case))
     return passed(f"parameters after {count(looked, 'optimizer step')} as golden")
+
+
+def _overtaken(case: Case, model: str) -> Found | None:
+    """Tell that the step met another gradient because operations took effect in another order."""
+    early = overtaking(case, model)
+    return likely("overtaken", early) if early else None
 
 
 def _both(case: Case) -> Iterator[tuple[str, int, TrainingState, TrainingState]]:

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from harness.checks.alignment import Matched, golden_datums, matched
 from harness.checks.causes import Found, certain
 from harness.checks.columns import EXACT, input_columns, judge_columns, shape_of
+from harness.checks.composing import why_composed
 from harness.checks.diagnosis import why_dtype, why_shape
 from harness.checks.forward import judge_keys
-from harness.checks.outcome import count, failed, nothing, passed
+from harness.checks.outcome import because, count, failed, nothing, passed
 from harness.checks.verdict import Case, Check, Verdict
 from mock_server.record import Tensor
 
@@ -38,6 +39,8 @@ def values(case: Case) -> Verdict:
     if not columns.owner:
         return nothing("no weights as long as golden's were seen")
     failure = judge_columns(both, columns, case.tolerance, "weights")
+    if failure is not None and (why := why_composed(case)) is not None:
+        failure = because(failure, why)
     return failure or passed(f"{columns.golden.size} weights of {count(len(columns.owner), 'datum')} as golden")
 
 

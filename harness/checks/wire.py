@@ -35,6 +35,7 @@ def encoding(case: Case) -> Verdict:
     return passed(f"{' and '.join(looked)}: route and encoding as golden")
 
 
+_KEY = "x-idempotency-key"
 _OWN = "x-sdk-"
 """Headers by which an SDK names itself and its public method. Since 0.38.0; any other header may be a proxy's."""
 
@@ -131,6 +132,26 @@ def headers(case: Case) -> Verdict:
     if not looked:
         return nothing("no request was seen of which the contract requires a header")
     return passed(f"{count(looked, 'header')} as the contract requires")
+
+
+def keys(case: Case) -> Verdict:
+    """Judge that an idempotency key belongs to one request."""
+    if not any(_KEY in names for names in case.contract.wire.headers.values()):
+        return nothing("the contract requires no idempotency key")
+    carriers = [r for r in (*case.observed.control, *case.observed.requests) if r.headers.get(_KEY)]
+    if not carriers:
+        return nothing("no request was seen with an idempotency key")
+    if shared := case.observed.shared_keys:
+        first = shared[0]
+        return failed(
+            f"{count(len(shared), 'idempotency key')} shared by several requests",
+            expected="a key for each request, and for each poll",
+            observed=f"{count(first.requests, 'request')} with one key: {first.first}, {first.again}"
+            + (", ..." if first.requests > 2 else ""),
+            where=first.again,
+            cause=certain("key-reused", f"{first.first} and {first.again}"),
+        )
+    return passed(f"{count(len(carriers), 'request')}, each with a key of its own")
 
 
 def retrieval(case: Case) -> Verdict:
@@ -287,6 +308,7 @@ CHECKS = (
     ),
     Check("wire.forms", "Chunks, tensors and datums are written with golden's keys.", forms),
     Check("wire.headers", "Requests carry the headers the contract requires.", headers),
+    Check("wire.keys", "Each request, and each poll, has an idempotency key of its own.", keys),
     Check("wire.retrieval", "Results are asked for with golden's request type, Accept and body keys.", retrieval),
     Check("wire.accepted", "Every path is known and every body can be decoded.", accepted),
     Check("wire.known_fields", "No request carries a field that no release knows.", known_fields),

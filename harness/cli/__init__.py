@@ -6,6 +6,9 @@ each command imports what it needs when it runs.
 
 from __future__ import annotations
 
+import io
+import signal
+import sys
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module, metadata
@@ -17,23 +20,35 @@ import click
 from harness.errors import ParityError
 
 if TYPE_CHECKING:
+    from harness.drivers.command import DriverCommand
     from harness.locations import Locations
+    from harness.settings import DriverSettings
 
 P = ParamSpec("P")
 
 _COMMANDS = {
     "run": "harness.cli.run",
+    "gate": "harness.cli.gate",
+    "diff": "harness.cli.diff",
+    "plan": "harness.cli.shards",
+    "merge": "harness.cli.shards",
     "list": "harness.cli.look",
     "show": "harness.cli.look",
     "serve": "harness.cli.serve",
     "record": "harness.cli.record",
     "import-har": "harness.cli.record",
     "check": "harness.cli.check",
+    "work": "harness.cli.work",
     "golden": "harness.cli.golden",
     "certify": "harness.cli.golden",
+    "suite": "harness.cli.suite",
     "explain": "harness.cli.explain",
     "repro": "harness.cli.repro",
     "selftest": "harness.cli.selftest",
+    "new-driver": "harness.cli.new_driver",
+    "check-driver": "harness.cli.check_driver",
+    "drive": "harness.cli.drive",
+    "completion": "harness.cli.completion",
 }
 
 
@@ -54,6 +69,9 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; show what the user can mend as code, message and hint, with status 2."""
+        # The jobs that a script starts in the background ignore SIGINT; who sends one to parity means it.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return super().invoke(ctx)
         except ParityError as error:
@@ -76,15 +94,30 @@ def fail(error: ParityError) -> NoReturn:
 class Settings:
     """What the options of the whole command line say, and parity.toml where they say nothing."""
 
-    def __init__(self, root: Path | None, fixtures: Path | None = None) -> None:
+    def __init__(
+        self, root: Path | None, fixtures: Path | None = None, own_driver: DriverSettings | None = None
+    ) -> None:
         self.root = root
         self.fixtures = fixtures
+        self.own_driver = own_driver
 
     def locations(self) -> Locations:
         """Return where everything is, the user's own scenarios included. Raises ParityError as `locate` does."""
         from harness.locations import locate
 
         return locate(self.root, self.fixtures)
+
+    def driver(self, typed: str | None, *, sdk_typed: bool) -> DriverCommand | None:
+        """Return the driver of the user's own: `--driver`, else the project's unless `--sdk` was typed; or None."""
+        from harness.drivers.command import DriverCommand
+
+        if typed is not None:
+            return DriverCommand(typed, Path.cwd())
+        if self.own_driver is None or sdk_typed:
+            return None
+        return DriverCommand(
+            self.own_driver.command, self.own_driver.folder, dict(self.own_driver.environment), typed=False
+        )
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -100,6 +133,13 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+def typed(parameter: str) -> bool:
+    """Return whether an option of the running command was given on the command line."""
+    from click.core import ParameterSource
+
+    return click.get_current_context().get_parameter_source(parameter) is ParameterSource.COMMANDLINE
+
+
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -112,7 +152,7 @@ def with_fixtures(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(ctx: click.Context, /, *, fixtures: Path | None, **options: Any) -> None:
         settings = ctx.find_object(Settings)
         assert settings is not None
-        command(settings if fixtures is None else Settings(settings.root, fixtures), **options)
+        command(settings if fixtures is None else Settings(settings.root, fixtures, settings.own_driver), **options)
 
     return wrapped
 
@@ -126,7 +166,13 @@ def _version() -> str:
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        click.echo(f"parity {_version()}")
+        from harness.locations import locate
+
+        try:
+            revision = locate(ctx.params.get("root")).revision
+        except ParityError as error:
+            fail(error)
+        click.echo(f"parity {_version()}, {f'suite revision {revision}' if revision else 'suite not released yet'}")
         ctx.exit()
 
 
@@ -134,6 +180,7 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool)
 @click.option(
     "--root",
     type=FOLDER,
+    is_eager=True,  # --version asks for it
     help="Folder that holds fixtures/ and golden/. Default: what was installed with parity.",
 )
 @click.option("--fixtures", type=FOLDER, metavar="DIR", help="Folder of your own scenarios, added to the suite.")
@@ -144,13 +191,17 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool)
 def main(ctx: click.Context, root: Path | None, fixtures: Path | None) -> None:
     """Check what an SDK of the Tinker training API sends, against golden traces of the official one.
 
-    Defaults come from parity.toml, in the current folder or the nearest one above: fixtures, sdk, jobs.
+    Defaults come from parity.toml, in the current folder or the nearest one above: fixtures, ledger, sdk, jobs, suite,
+    driver.
 
     Exit status: 0 everything held, 1 something diverged, 2 it could not be run (bad options, no such SDK or
     scenario, corrupted golden files, interrupted).
     """
     from harness.settings import read_settings
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a subject says may have characters that this terminal has not; they must not end the run.
+        sys.stdout.reconfigure(errors="backslashreplace")
     told = read_settings(Path.cwd())
-    ctx.obj = Settings(root, fixtures or told.fixtures)
-    ctx.default_map = {"run": told.run}
+    ctx.obj = Settings(root, fixtures or told.fixtures, told.driver)
+    ctx.default_map = {"run": told.run, "gate": told.run, "work": told.run, "check": told.check}

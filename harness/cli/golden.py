@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from harness.cli import Settings, with_fixtures, with_settings
+from harness.cli.completing import contracts as contract_points
 
 
 @click.group("golden")
@@ -49,6 +50,7 @@ def verify_command(settings: Settings) -> None:
     "contracts",
     multiple=True,
     metavar="ID",
+    shell_complete=contract_points,
     help="The contract to certify, such as tinker-0.38.0. Repeatable. Default: every one that has a certificate.",
 )
 @click.option("--check", is_flag=True, help="Compare with the certificates instead of writing them.")
@@ -85,7 +87,7 @@ def certify_command(settings: Settings, *, contracts: tuple[str, ...], check: bo
     for contract in chosen:
         committed = read_certificate(locations, contract) if check else None
         release = contract.removeprefix("tinker-")
-        plan = prepare(locations, sdk=f"tinker=={release}", contract=contract, jobs=jobs)
+        plan = prepare(locations, sdk=f"tinker=={release}", contract=contract, jobs=jobs, slow=True)
         tally = Tally()
         follow(plan, tally, [console(tally)])
         if tally.exit_status or tally.started is None or tally.subject is None:

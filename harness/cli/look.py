@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from harness.cli import Settings, with_fixtures
+from harness.cli.completing import scenarios
 
 
 @click.command("list")
@@ -18,7 +19,7 @@ def list_command(settings: Settings, *, expression: str | None) -> None:
 
 
 @click.command("show")
-@click.argument("scenario")
+@click.argument("scenario", shell_complete=scenarios)
 @with_fixtures
 def show_command(settings: Settings, *, scenario: str) -> None:
     """Show one SCENARIO: what the client is asked, what is judged, and the golden requests at each release."""

@@ -28,36 +28,43 @@ _NO_SCRUB = click.option(
 def record_command(*, upstream: str, out: Path, port: int, no_scrub: bool) -> None:
     """Pass everything on to a server and record it, until Ctrl-C.
 
-    Listens on 127.0.0.1. The recording is written at the end, whole.
+    Listens on 127.0.0.1. Every exchange is written as it comes; what a killed process leaves can be checked too.
     """
     import signal
     import threading
 
     from harness.errors import ParityError
-    from harness.recording.assemble import assemble
+    from harness.recording.journal import Journal
     from harness.recording.proxy import RecordingProxy
-    from harness.recording.store import check_free, write_recording
+    from harness.recording.store import check_free, finish_recording, unwritable
 
     check_free(out)
+    try:
+        journal = Journal(out, scrubbing=not no_scrub)
+    except OSError as error:
+        raise unwritable(out, error) from error
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    proxy = RecordingProxy(upstream, port=port)
+    proxy = RecordingProxy(upstream, port=port, keep=journal.append)
     try:
         proxy.start()
     except OSError as error:
+        journal.discard()
         raise ParityError(
             "port-taken", f"cannot listen on port {port}: {error}", hint="leave --port out and the system chooses one"
         ) from error
     try:
         click.echo(f"base URL  {proxy.base_url}")
-        click.echo("Ctrl-C ends it and writes the recording.")
+        click.echo("Ctrl-C ends it and finishes the recording.")
         ended.wait()
     finally:
         proxy.stop()
-    record = assemble(proxy.exchanges(), scrubbing=not no_scrub)
-    write_recording(out, record, scrubbed=not no_scrub)
-    click.echo(f"{len(record.exchanges)} requests written to {out}")
+        journal.close()
+    if journal.trouble is not None:
+        raise unwritable(out, journal.trouble)
+    taken = finish_recording(out)
+    click.echo(f"{len(taken.record.exchanges)} requests written to {out}")
 
 
 @click.command("import-har")

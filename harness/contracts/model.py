@@ -80,15 +80,68 @@ class Inputs(Struct, frozen=True, forbid_unknown_fields=True):
     nested_lists: str
 
 
+class RetryAgain(Struct, frozen=True, forbid_unknown_fields=True):
+    """The retries around the retries: a request that was given up is begun again, with a new idempotency key.
+
+    Delays in seconds, from `first_delay` doubling to `longest_delay`, without jitter, while less than `within` seconds
+    have passed since the first attempt. `not_for` are routes that are given up for good.
+    """
+
+    first_delay: float
+    longest_delay: float
+    within: float
+    not_for: tuple[str, ...]
+
+
+class Retry(Struct, frozen=True, forbid_unknown_fields=True):
+    """When a request that is no poll is sent again, with the same seq_id, body and idempotency key.
+
+    After one of `statuses` (`5xx` stands for 500 to 599) and after a broken connection, for at most `attempts` attempts
+    (`attempts_of` by route). The n-th delay is `first_delay` * 2^n seconds, `longest_delay` at most, less up to the
+    fraction `jitter`. The first of the headers `retry_after` that can be read (a number of seconds, milliseconds where
+    its name ends in -ms, or an HTTP date) replaces it, where it asks for more than 0 and at most
+    `longest_retry_after` seconds. The header `should_retry` (true, false) overrules the status.
+    `empty_bad_requests`: how many more answers of 400 without a body than requests that went well count as a broken
+    connection and are left to `again`. `timeout` (reading) and `connect_timeout` are in seconds.
+    """
+
+    statuses: tuple[str, ...]
+    attempts: int
+    attempts_of: dict[str, int]
+    first_delay: float
+    longest_delay: float
+    jitter: float
+    retry_after: tuple[str, ...]
+    longest_retry_after: float
+    should_retry: str
+    empty_bad_requests: int
+    timeout: float
+    connect_timeout: float
+    again: RetryAgain
+
+
 class Polling(Struct, frozen=True, forbid_unknown_fields=True):
     """How retrieve_future answers other than a result are met.
 
-    `bad_request_retries` is how many times a 400 is asked again at once. `too_many_requests`: `fails` or `backs_off`
-    (1, 2, 4 ... 30 s). 408, 5xx and try_again are asked again at once, 410 and other statuses fail.
+    `at_once`: statuses after which, as after try_again, the client asks again without a delay of its own.
+    `bad_request_retries` is how many times a 400 is asked again at once, counted anew after a status of
+    `bad_request_reset`. `too_many_requests`: a 429 `fails` or `backs_off`. That delay, also after a broken connection,
+    is `first_delay`, doubling to `longest_delay` seconds, and starts over after any other answer. Other statuses fail.
+    `timeout` is how long a poll may be held, in seconds.
+
+    `most_per_second` and `again_within` (seconds) are what the harness asks of a client: no more polls of one result
+    than that in any second, and the next one by then where no delay is due.
     """
 
+    at_once: tuple[str, ...]
     bad_request_retries: int
+    bad_request_reset: tuple[str, ...]
     too_many_requests: str
+    first_delay: float
+    longest_delay: float
+    timeout: float
+    most_per_second: int
+    again_within: float
 
 
 class Wire(Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,7 +172,8 @@ class Session(Struct, frozen=True, forbid_unknown_fields=True):
 
     `start` before the first model, `model` for each model, `end` when the client is closed. `info`: get_info() `asks`
     the server each time or is `remembered` from the model's creation. `client_config` holds the flags the release reads
-    from client/config, with their defaults.
+    from client/config, with their defaults. Every `heartbeat_seconds` the session is kept alive (session_heartbeat);
+    what fails is ignored, except that a status of `heartbeat_stops_at` ends it.
     """
 
     start: tuple[str, ...]
@@ -127,6 +181,8 @@ class Session(Struct, frozen=True, forbid_unknown_fields=True):
     end: tuple[str, ...]
     info: str
     client_config: dict[str, bool | int]
+    heartbeat_seconds: float
+    heartbeat_stops_at: tuple[int, ...]
 
 
 class Change(Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,8 +215,14 @@ class Contract(Struct, frozen=True, forbid_unknown_fields=True):
     custom_loss: CustomLoss
     failure: Failure
     inputs: Inputs
+    retry: Retry
     polling: Polling
     wire: Wire
     session: Session
     reductions: dict[str, str]
     requires: tuple[str, ...]
+
+
+def means(names: tuple[str, ...], status: int) -> bool:
+    """Return whether a status is among `names`: itself, or its hundred as in `5xx`."""
+    return str(status) in names or f"{status // 100}xx" in names

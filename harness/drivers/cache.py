@@ -1,7 +1,7 @@
 """The cache of the harness: directories that are built once, aside, and appear whole.
 
 A directory is built next to its place and renamed into it, under a lock of its name. Whoever is killed while building
-leaves only the building site, which the next builder of the same name clears away.
+leaves only the building site, or what was there before, which the next process that asks for that name clears away.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.errors import ParityError
@@ -37,12 +37,14 @@ def cached(place: Path, *, valid: Callable[[Path], bool], build: Callable[[Path]
     when the cache cannot be written, and whatever `build` raises.
     """
     if valid(place):
+        if any(_leftovers(place)):
+            with suppress(OSError), _locked(place):
+                _clear(place)
         return place
     with _writable(place), _locked(place):
         if valid(place):
             return place
-        for leftover in place.parent.glob(f".{place.name}.*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        _clear(place)
         site = place.with_name(f".{place.name}.{os.getpid()}")
         site.mkdir()
         try:
@@ -51,9 +53,17 @@ def cached(place: Path, *, valid: Callable[[Path], bool], build: Callable[[Path]
                 place.rename(place.with_name(f".{place.name}.old"))
             site.rename(place)
         finally:
-            for leftover in place.parent.glob(f".{place.name}.*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            _clear(place)
     return place
+
+
+def _leftovers(place: Path) -> Iterator[Path]:
+    return place.parent.glob(f".{place.name}.*")
+
+
+def _clear(place: Path) -> None:
+    for leftover in _leftovers(place):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 @contextmanager

@@ -7,11 +7,47 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from harness.drivers.spec import DriverSpec
 from harness.errors import ParityError
 
-LINE_LIMIT = 64 << 20
+
+class Companion(Protocol):
+    """The process at the other end of the line, and its pipes: one that was started here, or somebody else's.
+
+    `exited` is set when it has ended, as far as can be told. `status` is its exit status, negative for a signal, None
+    while it runs; `ending` says how it ended, in words.
+    """
+
+    commands: asyncio.StreamWriter
+    answers: asyncio.StreamReader
+    errors: asyncio.StreamReader
+    exited: asyncio.Event
+
+    @property
+    def pid(self) -> int:
+        """Id of the process, 0 where it is not known."""
+
+    @property
+    def status(self) -> int | None:
+        """Exit status."""
+
+    @property
+    def ending(self) -> str:
+        """How it ended."""
+
+    def abort(self) -> None:
+        """Ask for stacks."""
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Send a signal to it and everything it started."""
+
+    def release(self) -> None:
+        """Close what is left of the pipes."""
+
+
+LINE_LIMIT = 16 << 20
 """The longest line accepted from a driver, in bytes."""
 
 
@@ -76,6 +112,10 @@ class Child(asyncio.subprocess.SubprocessStreamProtocol):
         """Send a signal to every process of the group; a group that is gone is no error."""
         with suppress(ProcessLookupError, PermissionError):  # macOS says EPERM of a group of zombies
             os.killpg(self.pid, number)
+
+    def release(self) -> None:
+        """Close the transport."""
+        self.transport.close()
 
 
 async def spawn(spec: DriverSpec, scratch: Path) -> Child:

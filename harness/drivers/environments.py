@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import re
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +15,10 @@ import uv
 from packaging.version import Version
 
 from harness.drivers.cache import cache_directory, cached
+from harness.drivers.constraints import Constraints
 from harness.drivers.indexes import pip_settings, uv_settings
-from harness.drivers.torch_layer import torch_layer
+from harness.drivers.interpreters import Interpreter, own_interpreter
+from harness.drivers.torch_layer import plan_layer, torch_layer
 from harness.errors import ParityError
 
 NOT_INSTALLED = {
@@ -30,7 +30,8 @@ NOT_INSTALLED = {
 """Declared dependencies of tinker that its environment does without, and why."""
 
 STAMP = "parity.json"
-_LAYOUT = 1
+LOCK = "requirements.txt"
+_LAYOUT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,45 +44,127 @@ class Environment:
 
 
 def environment_for(
-    name: str, version: str, *, cache: Path | None = None, variables: Mapping[str, str] = os.environ
+    name: str,
+    version: str,
+    *,
+    interpreter: Interpreter | None = None,
+    constraints: Constraints | None = None,
+    cache: Path | None = None,
+    variables: Mapping[str, str] = os.environ,
 ) -> Environment:
     """Return the environment of one SDK release, built on first use.
 
+    What the release depends on is resolved once, for an `interpreter` (None: the harness's own) and the user's
+    `constraints`, and kept; the environment is that of the resolved versions.
+
     Raises ParityError: `sdk-version-unavailable`, `index-unreachable`, `torch-missing`, `environment-broken`,
-    `cache-unwritable`.
+    `constraints-malformed`, `constraints-unmet`, `cache-unwritable`.
     """
     cache = cache_directory(variables) if cache is None else cache
-    layer = torch_layer(cache)
-    identity = json.dumps([_LAYOUT, name, version, platform.python_version(), sys.base_prefix, str(layer)])
-    key = f"{name}-{version}-{sys.implementation.cache_tag}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
-
-    def valid(place: Path) -> bool:
-        return _read_stamp(place) is not None and _python(place).exists()
-
-    def build(site: Path) -> None:
-        _build(site, name=name, version=version, layer=layer, variables=variables)
-
-    place = cached(cache / "environments" / key, valid=valid, build=build)
+    interpreter = interpreter or own_interpreter()
+    layer = plan_layer(interpreter)
+    if constraints is not None:
+        constraints.allow("torch", layer.versions["torch"])
+    lent = torch_layer(cache, interpreter)
+    resolution = cached(
+        _resolution(cache, name, version, interpreter, constraints.text if constraints else ""),
+        valid=lambda place: (place / LOCK).is_file(),
+        build=lambda site: _resolve(site, name, version, interpreter, constraints, variables),
+    )
+    lock = (resolution / LOCK).read_text("utf-8")
+    place = cached(
+        _place(cache, name, version, interpreter, lent, lock),
+        valid=_is_whole,
+        build=lambda site: _build(site, name, version, interpreter, lock, lent, variables),
+    )
     return Environment(root=place, python=_python(place), libraries=_read_stamp(place) or {})
 
 
-def _build(site: Path, *, name: str, version: str, layer: Path, variables: Mapping[str, str]) -> None:
+def has_environment(name: str, version: str) -> bool:
+    """Whether the environment of a release, for the harness's own interpreter, is there already; builds nothing of it.
+
+    Raises ParityError `torch-missing`.
+    """
+    cache, interpreter = cache_directory(), own_interpreter()
+    try:
+        lock = (_resolution(cache, name, version, interpreter, "") / LOCK).read_text("utf-8")
+    except OSError:
+        return False
+    return _is_whole(_place(cache, name, version, interpreter, torch_layer(cache, interpreter), lock))
+
+
+def _resolution(cache: Path, name: str, version: str, interpreter: Interpreter, constraints: str) -> Path:
+    of = _digest(_LAYOUT, name, version, interpreter.version, interpreter.base, constraints)
+    return cache / "resolutions" / f"{name}-{version}-{interpreter.tag}-{of}"
+
+
+def _place(cache: Path, name: str, version: str, interpreter: Interpreter, lent: Path, lock: str) -> Path:
+    of = _digest(_LAYOUT, name, version, interpreter.version, interpreter.base, str(lent), lock)
+    return cache / "environments" / f"{name}-{version}-{interpreter.tag}-{of}"
+
+
+def _is_whole(place: Path) -> bool:
+    return _read_stamp(place) is not None and _python(place).exists()
+
+
+def _digest(*identity: object) -> str:
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
+
+
+def _tool(site: Path, variables: Mapping[str, str]) -> _Uv:
     settings = {**variables, **uv_settings(variables, pip_settings(variables)), "UV_PYTHON_DOWNLOADS": "never"}
     for inherited in ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME", "PYTHONPATH"):
         settings.pop(inherited, None)
-    tool = _Uv(site, settings)
-    tool.must("venv", "--quiet", "--no-project", "--allow-existing", "--python", sys.executable, str(site))
+    return _Uv(site, settings)
+
+
+def _resolve(
+    site: Path,
+    name: str,
+    version: str,
+    interpreter: Interpreter,
+    constraints: Constraints | None,
+    variables: Mapping[str, str],
+) -> None:
+    """Write which version of every dependency belongs to a release: one `name==version` a line."""
+    tool = _tool(site, variables)
     overrides = site / "overrides.txt"
     overrides.write_text("".join(f'{package} ; sys_platform == "never"\n' for package in NOT_INSTALLED))
+    arguments = ["pip", "compile", "-", "--quiet", "--no-header", "--no-annotate", "--python", interpreter.executable]
+    arguments += ["--overrides", overrides.name]
+    if constraints is not None:
+        (site / "constraints.txt").write_text(constraints.text, "utf-8")
+        arguments += ["--constraints", "constraints.txt"]
+    done = tool.run(*arguments, text=f"{name}=={version}\n")
+    if done.returncode:
+        complaint = done.stderr.strip() or f"uv exited with status {done.returncode}"
+        if constraints is not None:
+            constraints.explain(complaint)
+        raise _installation_error(name, version, complaint, tool)
+    (site / LOCK).write_text("".join(f"{line}\n" for line in done.stdout.splitlines() if "==" in line), "utf-8")
+
+
+def _build(
+    site: Path,
+    name: str,
+    version: str,
+    interpreter: Interpreter,
+    lock: str,
+    layer: Path,
+    variables: Mapping[str, str],
+) -> None:
+    tool = _tool(site, variables)
+    tool.must("venv", "--quiet", "--no-project", "--allow-existing", "--python", interpreter.executable, str(site))
+    (site / LOCK).write_text(lock, "utf-8")
     python = str(_python(site))
     failed = tool.complaint(
-        "pip", "install", "--quiet", "--compile-bytecode", "--python", python, "--overrides", overrides.name,
-        f"{name}=={version}",
-    )  # fmt: skip
+        "pip", "install", "--quiet", "--compile-bytecode", "--no-deps", "--python", python, "--requirements", LOCK
+    )
     if failed:
         raise _installation_error(name, version, failed, tool)
     # The line is read after the environment's own directory is on the path, so its own packages win.
-    (_site_packages(site) / "_parity_torch_layer.pth").write_text(f"{layer}\n")
+    packages = site / "lib" / f"python{interpreter.minor}" / "site-packages"
+    (packages / "_parity_torch_layer.pth").write_text(f"{layer}\n")
     frozen = tool.must("pip", "freeze", "--quiet", "--python", python)
     libraries = dict(line.split("==", 1) for line in frozen.split() if "==" in line)
     # Written last: a directory without it was never finished.
@@ -96,8 +179,11 @@ class _Uv:
     variables: Mapping[str, str]
 
     def run(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        # uv has an option for it and, unlike for everything else, no variable.
+        asks = arguments[:2] in (("pip", "install"), ("pip", "compile"))
+        offline = ("--no-index",) if asks and self.variables.get("UV_NO_INDEX", "0") not in ("", "0") else ()
         return subprocess.run(
-            [uv.find_uv_bin(), *arguments],
+            [uv.find_uv_bin(), *arguments, *offline],
             cwd=self.directory,
             env=dict(self.variables),
             input=text,
@@ -169,7 +255,3 @@ def _read_stamp(place: Path) -> dict[str, str] | None:
 
 def _python(place: Path) -> Path:
     return place / "bin" / "python"
-
-
-def _site_packages(place: Path) -> Path:
-    return place / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"

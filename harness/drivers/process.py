@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import shutil
 import signal
-import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from harness.drivers.child import LINE_LIMIT, Child, spawn
+from harness.drivers.answers import GarbageError, excerpt, read_answer, shortened
+from harness.drivers.child import LINE_LIMIT, Companion, spawn
+from harness.drivers.failure import DriverFailure, FailureKind, Patience
 from harness.drivers.protocol import (
     PROTOCOL,
-    Answer,
     Command,
     Evaluate,
     EvaluateAnswer,
@@ -32,7 +30,9 @@ from harness.drivers.protocol import (
     Run,
     RunAnswer,
     Shutdown,
+    StepResult,
 )
+from harness.drivers.scratch import Scratch
 from harness.drivers.spec import DriverSpec, confirm
 from harness.drivers.wire import DataEncoder
 from harness.errors import ParityError
@@ -41,39 +41,13 @@ from harness.suite.data import DatumValue
 STDERR_KEPT = 64 << 10
 """How much of a driver's stderr is remembered, in bytes."""
 
-FailureKind = Literal["crash", "garbage", "silence", "driver_error"]
+EXIT = "exit"
+"""The step after which a process ends on purpose, and its result."""
+
+Begin = Callable[[DriverSpec, Path], Awaitable[Companion]]
+"""(how it is started, its scratch folder) -> the process"""
+
 T = TypeVar("T")
-
-
-class DriverFailure(Exception):  # noqa: N818 - it is a finding about the driver, named as reports name it
-    """The driver, not the SDK, failed: nothing can be said about the subject.
-
-    `crash`: the process ended or could not be written to. `garbage`: a line that is no answer. `silence`: no answer
-    within the deadline; `stacks` has what the process wrote when it was aborted. `driver_error`: the driver says that
-    it could not do what was asked (`code: message`, details in `stacks`); only then does the process live on.
-    """
-
-    def __init__(self, kind: FailureKind, message: str, *, stacks: str = "", stderr_tail: str = "") -> None:
-        super().__init__(f"{kind}: {message}")
-        self.kind = kind
-        self.message = message
-        self.stacks = stacks
-        self.stderr_tail = stderr_tail
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for a driver, in seconds.
-
-    `hello`: imports of tensor libraries take seconds. `answer`: beyond the run's own timeout. `evaluate`: operation
-    vectors. `end`: each stage of stopping. `last_words`: stacks and stderr of a process that is being given up.
-    """
-
-    hello: float = 120.0
-    answer: float = 15.0
-    evaluate: float = 120.0
-    end: float = 5.0
-    last_words: float = 3.0
 
 
 class DriverProcess:
@@ -85,7 +59,7 @@ class DriverProcess:
 
     hello: HelloAnswer
 
-    def __init__(self, spec: DriverSpec, child: Child, scratch: Path, patience: Patience) -> None:
+    def __init__(self, spec: DriverSpec, child: Companion, scratch: Scratch, patience: Patience) -> None:
         self.spec = spec
         self.failure: DriverFailure | None = None
         self.tainted = False
@@ -95,8 +69,10 @@ class DriverProcess:
         self._last_id = 0
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._abandoned: set[int] = set()
+        self._heard: dict[int, Callable[[bytes], object]] = {}
         self._slots = asyncio.Semaphore(1)
         self._stopping = False
+        self._leaving = False
         self._gone = False
         self._ending: asyncio.Task[DriverFailure] | None = None
         self._stderr = bytearray()
@@ -105,26 +81,35 @@ class DriverProcess:
         self._stdout_task = asyncio.create_task(self._read_answers())
 
     @classmethod
-    async def start(cls, spec: DriverSpec, *, patience: Patience | None = None) -> DriverProcess:
-        """Start the driver and exchange `hello`.
+    async def start(cls, spec: DriverSpec, *, patience: Patience | None = None, begin: Begin = spawn) -> DriverProcess:
+        """Start the driver and exchange `hello`. `begin` starts it, or waits for one that somebody else starts.
 
         Raises DriverFailure when it does not answer as it should, and ParityError when it cannot be started
         (`driver-not-started`), speaks another major version (`driver-protocol`) or drives something else
         (`sdk-mismatch`, `sdk-path-mismatch`).
         """
-        scratch = Path(tempfile.mkdtemp(prefix="parity-"))
-        try:
-            process = await spawn(spec, scratch)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
-        driver = cls(spec, process, scratch, patience or Patience())
-        try:
-            await driver._greet()
-        except BaseException:
-            await driver.kill()
-            raise
+        driver = await cls.launch(spec, patience=patience, begin=begin)
+        await driver.greet()
         return driver
+
+    @classmethod
+    async def launch(cls, spec: DriverSpec, *, patience: Patience | None = None, begin: Begin = spawn) -> DriverProcess:
+        """Start the process only; it has to be greeted before it can run anything. Raises as `start` does."""
+        scratch = Scratch.make()
+        try:
+            process = await begin(spec, scratch.path)
+        except BaseException:
+            scratch.remove()
+            raise
+        return cls(spec, process, scratch, patience or Patience())
+
+    async def greet(self) -> None:
+        """Exchange `hello`. Raises as `start` does; the process is gone then."""
+        try:
+            await self._greet()
+        except BaseException:
+            await self.kill()
+            raise
 
     @property
     def pid(self) -> int:
@@ -140,14 +125,20 @@ class DriverProcess:
         data: Mapping[str, Sequence[DatumValue]],
         losses: Mapping[str, Mapping[str, Any]],
         timeout: float,  # noqa: ASYNC109 - the SDK's limit, sent to the driver; the deadline here lies beyond it
+        client: Mapping[str, Any] | None = None,
+        heard: Callable[[bytes], object] | None = None,
     ) -> RunAnswer:
         """Run a scenario's steps; `timeout` in seconds is for the whole run. Waits for a free place if all are taken.
 
-        Raises DriverFailure.
+        `heard` is told the driver's line as it came, before anything is made of it. Steps that end with `exit` end the
+        process; it must have no other run then. Raises DriverFailure.
         """
+        self._leaving = bool(steps) and steps[-1]["do"] == EXIT
         async with self._slots:
             number = self._next_id()
-            file = self._scratch / f"run-{number}.bin"
+            if heard is not None:
+                self._heard[number] = heard
+            file = self._scratch.path / f"run-{number}.bin"
             encoder = DataEncoder(file)
             command = Run(
                 id=number,
@@ -157,21 +148,28 @@ class DriverProcess:
                 data=encoder.data(data),
                 losses={name: dict(loss) for name, loss in losses.items()},
                 timeout=timeout,
+                client=dict(client or {}),
             )
             encoder.save()
             try:
                 answer = await self._ask(command, RunAnswer, deadline=timeout + self._patience.answer)
             finally:
+                self._heard.pop(number, None)
                 file.unlink(missing_ok=True)
         if any(step.status == "hang" for step in answer.steps):
             self.tainted = True
-        return answer
+        return await self._see_off(answer) if self._leaving else answer
 
     async def evaluate(self, cases: Sequence[Mapping[str, Any]]) -> EvaluateAnswer:
         """Let the driver evaluate loss graphs (the operation vectors). Raises DriverFailure."""
         async with self._slots:
             command = Evaluate(id=self._next_id(), cases=[dict(case) for case in cases])
             return await self._ask(command, EvaluateAnswer, deadline=self._patience.evaluate)
+
+    def give_up(self, why: str) -> None:
+        """End a process that floods the server; its runs in flight fail."""
+        if not self._stopping:
+            self._begin_failing("flood", why)
 
     async def stop(self) -> None:
         """End the process in good order: `shutdown`, end of stdin, SIGTERM, SIGKILL; the whole group, leaving nothing.
@@ -194,6 +192,23 @@ class DriverProcess:
         # Nothing below waits on the driver's good will: every member of the group is dead.
         await _finished(asyncio.create_task(self._clean_up()))
 
+    async def _see_off(self, answer: RunAnswer) -> RunAnswer:
+        """Wait until a process that said it would end has ended; what it did instead becomes the result of `exit`."""
+        self.tainted = True
+        last = answer.steps[-1] if answer.steps else None
+        if last is None or last.step != EXIT or last.status != "ok":
+            return answer
+        if not await _within(self._child.exited.wait(), self._patience.leave):
+            mark = self._stderr_seen
+            self._child.abort()
+            await _within(self._child.exited.wait(), self._patience.last_words)
+            await asyncio.wait({self._stderr_task}, timeout=self._patience.last_words)
+            stuck = StepResult(step=EXIT, status="hang", raised_at="submit", stacks=self._stderr_text(since=mark))
+            return RunAnswer([*answer.steps[:-1], stuck])
+        if self._child.status != 0:
+            return RunAnswer([*answer.steps[:-1], StepResult(step=EXIT, status="error", message=self._child.ending)])
+        return answer
+
     # --- speaking -----------------------------------------------------------------------------------------------------
 
     async def _greet(self) -> None:
@@ -205,7 +220,7 @@ class DriverProcess:
         if hello.protocol.partition(".")[0] != PROTOCOL.partition(".")[0]:
             raise ParityError(
                 "driver-protocol",
-                f"the driver speaks protocol {hello.protocol}, this harness {PROTOCOL}",
+                f"the driver speaks protocol {shortened(hello.protocol)}, this harness {PROTOCOL}",
                 hint="The major versions must be equal: use a driver and a harness of the same generation.",
             )
         confirm(self.spec, hello.sdk)
@@ -252,25 +267,26 @@ class DriverProcess:
 
     async def _read_answers(self) -> None:
         try:
-            while line := await self._child.answers.readline():
+            while (line := await self._child.answers.readline()).endswith(b"\n"):
                 complaint = self._accept(line)
                 if complaint:
-                    self._begin_failing("garbage", f"{complaint}: {_excerpt(line)}")
+                    self._begin_failing("garbage", f"{complaint}: {excerpt(line)}")
                     return
         except ValueError:  # what readline makes of a line beyond the limit
             self._begin_failing("garbage", f"a line of more than {LINE_LIMIT >> 20} MiB on stdout")
             return
-        if not self._stopping:
+        left = self._leaving and not self._pending
+        if not (self._stopping or left):
             self._begin_failing("crash", "")
 
     def _accept(self, line: bytes) -> str:
         """Take one line; return what is wrong with it, or nothing."""
         try:
-            answer = msgspec.json.decode(line, type=Answer)
-        except msgspec.MsgspecError as error:
-            return f"a line on stdout that is no answer ({error})"
-        if (answer.ok is None) == (answer.driver_error is None):
-            return "an answer needs exactly one of ok and driver_error"
+            answer = read_answer(line)
+        except GarbageError as error:
+            return str(error)
+        if answer.id in self._heard:
+            self._heard[answer.id](line)
         if answer.id in self._abandoned:
             self._abandoned.discard(answer.id)
             return ""
@@ -282,8 +298,7 @@ class DriverProcess:
             )
         if answer.driver_error is not None:
             said = answer.driver_error
-            message = f"{said.code}: {said.message}"
-            tail = self._stderr_text()
+            message, tail = f"{said.code}: {said.message}", self._stderr_text()
             future.set_exception(DriverFailure("driver_error", message, stacks=said.detail, stderr_tail=tail))
         else:
             future.set_result(answer.ok or {})
@@ -356,9 +371,10 @@ class DriverProcess:
     async def _clean_up(self) -> None:
         if self._ending is not None:
             await asyncio.wait({self._ending})
+        await asyncio.to_thread(self._scratch.end_strays)  # those that left the group
         reading = {self._stdout_task, self._stderr_task}
-        # A signal takes a moment. The ends of the pipes are the sign that all members of the group are gone; a process
-        # that left the group may hold them open, so the wait is bounded.
+        # A signal takes a moment. The ends of the pipes are the sign that all members of the group are gone; the wait
+        # is bounded, because where there is no /proc a process that left the group may hold them open.
         await asyncio.wait(reading, timeout=self._patience.last_words)
         for task in reading:
             task.cancel()
@@ -366,8 +382,8 @@ class DriverProcess:
         for future in self._pending.values():
             future.cancel()
         await self._child.exited.wait()
-        self._child.transport.close()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._child.release()
+        self._scratch.remove()
 
 
 @asynccontextmanager
@@ -400,8 +416,3 @@ async def _finished(task: asyncio.Task[None]) -> None:
     except asyncio.CancelledError:
         await asyncio.wait({task})
         raise
-
-
-def _excerpt(line: bytes) -> str:
-    text = line[:120].decode("utf-8", errors="replace").rstrip("\n")
-    return repr(text) + (" ..." if len(line) > 120 else "")

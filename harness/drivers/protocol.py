@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-PROTOCOL = "1.0"
+PROTOCOL = "1.3"
 
 ErrorKind = Literal[
     "invalid_input",
@@ -26,11 +26,7 @@ ErrorKind = Literal[
     "timeout",
     "cancelled",
 ]
-"""The closed list of error kinds. `invalid_input`: the SDK refused the caller's arguments. `loss_failed`: the loss
-callback raised. `no_gradient`: a datum, or the loss, has no gradient. `not_scalar`: the loss is not a scalar.
-`bad_output`: the server's result could not be used. `client_poisoned`: refused because an earlier call failed.
-`request_failed`: the operation failed on the server. `http_status`: an HTTP status the SDK does not retry.
-`transport`: connection trouble. `timeout`: a time limit of the SDK itself. `cancelled`: the call was cancelled."""
+"""The closed list of error kinds; harness.engine.words and docs/driver-protocol.md say what each means."""
 
 
 class WireTensor(Struct, omit_defaults=True):
@@ -63,11 +59,11 @@ class Hello(Struct, tag_field="cmd", tag="hello"):
     nonce: str
 
 
-class Run(Struct, tag_field="cmd", tag="run"):
+class Run(Struct, tag_field="cmd", tag="run", omit_defaults=True):
     """Run one scenario's steps against `base_url` with `api_key`.
 
     `steps` are the scenario's steps as JSON objects (key `do`). `timeout` is in seconds for the whole run; a call
-    still open then is answered with status `hang`.
+    still open then is answered with status `hang`. `client` has the options the client is made with (since 1.1).
     """
 
     id: int
@@ -77,6 +73,7 @@ class Run(Struct, tag_field="cmd", tag="run"):
     data: dict[str, list[WireDatum]]
     losses: dict[str, dict[str, Any]]
     timeout: float
+    client: dict[str, Any] = {}
 
 
 class Evaluate(Struct, tag_field="cmd", tag="evaluate"):
@@ -131,8 +128,11 @@ class TensorSummary(Struct):
     first: list[float | int | str]
 
 
-class Saw(Struct):
+class Saw(Struct, omit_defaults=True):
     """What the loss callback saw, over all its calls.
+
+    Of a loss that is taken apart it is the base's callback, or, without one, that of the first regularizer.
+    `regularizers` (since 1.2) says how often each regularizer was called, by name, where they are parts.
 
     `calls` counts calls; the rest describes the last one: the number of datums and logprobs, the dtype and shape of
     each logprobs tensor, one digest over all their float32 bytes, the sorted loss_fn_inputs keys of each datum, and
@@ -149,6 +149,14 @@ class Saw(Struct):
     keys: list[list[str]]
     leaves: bool | None
     unchanged: bool
+    regularizers: dict[str, int] = {}
+
+
+class FailedPart(Struct):
+    """The part of a composition that an error is blamed on; `name` is the regularizer's, null where it is not told."""
+
+    part: Literal["base", "regularizer"]
+    name: str | None = None
 
 
 class StepResult(Struct, omit_defaults=True):
@@ -158,6 +166,9 @@ class StepResult(Struct, omit_defaults=True):
     `stacks` where the runtime can show them), `unawaited` (submitted, never awaited) or `skipped` (never reached).
     `raised_at` says whether the error came from the call itself (`submit`) or from waiting (`await`).
     `type` is the SDK's result type or error type. `outputs` has one mapping per datum.
+
+    Since 1.2: `report` is the SDK's report of a composition, keys and nulls as they are; `flat` its flat form, where
+    the SDK has one; `failed` the part that an error is blamed on.
     """
 
     step: str
@@ -171,10 +182,16 @@ class StepResult(Struct, omit_defaults=True):
     fields: dict[str, Any] = {}
     saw: Saw | None = None
     stacks: str = ""
+    report: dict[str, Any] | None = None
+    flat: dict[str, float | int | str | None] | None = None
+    failed: FailedPart | None = None
 
 
 class RunAnswer(Struct):
-    """The results of one run, one per step that is not an await, in step order; `close`, the client's end, is last."""
+    """The results of one run: one per step that has an id, in step order, and last the result of the end.
+
+    That is `close`, the client's end, or `exit`, the program's.
+    """
 
     steps: list[StepResult]
 

@@ -23,6 +23,7 @@ from harness.drivers.protocol import (
     Shutdown,
     StepResult,
 )
+from harness.schemas import cleaned
 from harness.suite.scenario import Loss, Step
 
 _COMMANDS = (Hello, Run, Evaluate, Shutdown)
@@ -35,8 +36,10 @@ def driver_protocol_schema() -> dict[str, Any]:
     What the structs leave open, because it passes through as plain JSON, is filled in: the steps and losses of a run,
     the cases of `evaluate` and their results, the kinds of `ok`.
     """
-    (_, _, step, loss, *_), definitions = msgspec.json.schema_components(
-        (Answer, StepResult, Step, Loss, *_COMMANDS, *_ANSWERS), ref_template="#/$defs/{name}"
+    (_, _, step, loss, *_), definitions = cleaned(
+        msgspec.json.schema_components(
+            (Answer, StepResult, Step, Loss, *_COMMANDS, *_ANSWERS), ref_template="#/$defs/{name}"
+        )
     )
     definitions["Step"] = step
     run = definitions["Run"]["properties"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.drivers.answers import shortened
 from harness.drivers.protocol import SdkInfo
 from harness.errors import ParityError
 
@@ -18,8 +19,10 @@ class DriverSpec:
 
     `argv` is the command, `cwd` its working directory (the process's scratch directory when None), `env` its whole
     environment (see `base_environment`) apart from HOME and TMPDIR, scratch directories made for each process. `name`
-    and `version` are what the driver must say it drives; `source_dir` is where the driven code must come from, when
-    that was asked.
+    and `version` are what the driver must say it drives, both empty where it is believed; `source_dir` is where the
+    driven code must come from, when that was asked. `contract` is the contract point that the SDK claims
+    (`tinker-0.15.0`), where that is known before it is started. `dependencies` is what the environment built for it was
+    resolved to, package by package.
     """
 
     argv: tuple[str, ...]
@@ -28,6 +31,8 @@ class DriverSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
     source_dir: Path | None = None
+    contract: str = ""
+    dependencies: Mapping[str, str] = field(default_factory=dict)
 
 
 def base_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -55,12 +60,13 @@ def confirm(spec: DriverSpec, sdk: SdkInfo) -> None:
         if not sdk.file or not file.is_relative_to(directory):
             raise ParityError(
                 "sdk-path-mismatch",
-                f"the driver imported {sdk.file or 'nothing it could name'}, not the code below {directory}",
+                f"the driver imported {shortened(sdk.file) or 'nothing it could name'}, not the code below {directory}",
                 hint="Give --sdk-path the directory that holds the package, or the checkout's root.",
             )
-    if (sdk.name, sdk.version) != (spec.name, spec.version):
+    if spec.name and (sdk.name, sdk.version) != (spec.name, spec.version):
+        name, version = shortened(sdk.name), shortened(sdk.version)
         raise ParityError(
             "sdk-mismatch",
-            f"the driver says it drives {sdk.name} {sdk.version}, not {spec.name} {spec.version}",
-            hint=f"Name what is there (--sdk {sdk.name}=={sdk.version}), or clear the cache if it should not be there.",
+            f"the driver says it drives {name} {version}, not {spec.name} {spec.version}",
+            hint=f"Name what is there (--sdk {name}=={version}), or clear the cache if it should not be there.",
         )

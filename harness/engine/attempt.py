@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from harness.checks.registry import judge
+import msgspec
+
+from harness.checks.registry import CHECKS, judge
 from harness.checks.verdict import Case, Verdict
-from harness.drivers.process import DriverFailure, DriverProcess
-from harness.engine.events import CheckJudged
+from harness.drivers.answers import shortened
+from harness.drivers.failure import DriverFailure
+from harness.drivers.process import DriverProcess
+from harness.engine.events import CheckJudged, ScenarioPictured
 from harness.engine.exchange import around, render
-from harness.engine.observe import observe
+from harness.engine.observe import Observation, traced, watch
+from harness.engine.picture import picture
 from harness.engine.plan import Plan, PlannedScenario
-from harness.ledger import Ledger
 from harness.suite.loader import required_capabilities
+from harness.suite.losses.parts import compositions
+from harness.suite.rules import looked_at
 from harness.trace.model import Trace
 from mock_server import MockServer
 from mock_server.record import Record
@@ -29,7 +36,12 @@ _VERSION_HEADERS = {"tinker": "x-stainless-package-version"}
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The outcome of every planned check of one scenario, after one run of it (or none, where not `attempted`)."""
+    """The outcome of every planned check of one scenario, after its runs (or none, where not `attempted`).
+
+    It was run `runs` times; in `failed_runs` of them a check did not hold, whatever the ledger says about it.
+    `pictured` is what the shown run looked like, where that is asked for. `packed` is what was observed, where the run
+    is recorded.
+    """
 
     results: tuple[CheckJudged, ...]
     seconds: float = 0.0
@@ -37,6 +49,10 @@ class Attempt:
     around: str = ""
     failure: DriverFailure | None = None
     attempted: bool = True
+    runs: int = 1
+    failed_runs: int = 0
+    pictured: ScenarioPictured | None = None
+    packed: bytes = b""
 
     @property
     def red(self) -> bool:
@@ -61,7 +77,7 @@ def describe_failure(failure: DriverFailure) -> str:
         parts.append(f"stacks:\n{failure.stacks.strip()}")
     tail = failure.stderr_tail.strip()
     if tail and tail not in failure.stacks:
-        parts.append("stderr ends:\n" + "\n".join(tail.splitlines()[-20:]))
+        parts.append("stderr ends:\n" + "\n".join(line[:500] for line in tail.splitlines()[-20:]))
     return "\n".join(parts)
 
 
@@ -71,17 +87,56 @@ def version_on_the_wire(record: Record, *, name: str, version: str) -> str:
     seen = {exchange.headers[header] for exchange in record.exchanges if header in exchange.headers}
     if seen <= {version}:
         return ""
-    return f"the driver says {name} {version}, but requests say {', '.join(sorted(seen))} ({header})"
+    return f"the driver says {name} {version}, but requests say {shortened(', '.join(sorted(seen)))} ({header})"
 
 
-def _judged(check: str, scenario: str, case: Case, ledger: Ledger) -> CheckJudged:
+_Round = dict[str, Verdict | CheckJudged]
+"""What the checks said about one run; a check that failed itself has its final outcome."""
+
+
+def _case(plan: Plan, planned: PlannedScenario, observed: Trace) -> Case:
+    return Case(
+        golden=planned.golden,
+        observed=observed,
+        contract=plan.contract,
+        tolerance=planned.scenario.judge.tolerance,
+        script=planned.scenario.stimulus.server,
+        compositions=compositions(planned.scenario, plan.losses),
+    )
+
+
+def _judge_all(plan: Plan, planned: PlannedScenario, observed: Trace) -> _Round:
+    case = _case(plan, planned, observed)
+    return {check: _judged(check, planned.scenario.id, case) for check in planned.checks}
+
+
+def _judged(check: str, scenario: str, case: Case) -> Verdict | CheckJudged:
     try:
-        verdict: Verdict = judge(check, case)
+        return judge(check, case)
     except Exception:  # noqa: BLE001 - a defect of a check must not take the other verdicts with it
         return CheckJudged(scenario, check, "error", f"the check itself failed:\n{traceback.format_exc().strip()}")
-    settled = ledger.settle(verdict, scenario=scenario, check=check)
+
+
+def _over_all(check: str, rounds: Sequence[_Round], *, repeat: int) -> Verdict | CheckJudged:
+    """Return what a check says about all runs of a scenario: the first that does not hold, and how many do not."""
+    found = [each[check] for each in rounds]
+    wrong = [verdict for verdict in found if verdict.outcome != "pass"]
+    if repeat == 1:
+        return found[0]
+    if wrong:
+        told = f"{len(wrong)} of {len(rounds)} runs do not hold; the first: {wrong[0].message}"
+        return msgspec.structs.replace(wrong[0], message=told)
+    if len(rounds) < repeat:
+        return Verdict("not_run", f"only {len(rounds)} of {repeat} runs were made: the process could not go on")
+    return found[-1]
+
+
+def _settled(plan: Plan, planned: PlannedScenario, check: str, verdict: Verdict | CheckJudged) -> CheckJudged:
+    if isinstance(verdict, CheckJudged):
+        return verdict
+    settled = plan.ledger.settle(verdict, scenario=planned.scenario.id, check=check)
     return CheckJudged(
-        scenario,
+        planned.scenario.id,
         check,
         settled.outcome,
         settled.message,
@@ -94,55 +149,146 @@ def _judged(check: str, scenario: str, case: Case, ledger: Ledger) -> CheckJudge
     )
 
 
-def _judge_all(plan: Plan, planned: PlannedScenario, observed: Trace) -> tuple[CheckJudged, ...]:
-    case = Case(
-        golden=planned.golden,
-        observed=observed,
-        contract=plan.contract,
-        tolerance=planned.scenario.judge.tolerance,
-        script=planned.scenario.stimulus.server,
-    )
-    return tuple(_judged(check, planned.scenario.id, case, plan.ledger) for check in planned.checks)
+def lacking(plan: Plan, planned: PlannedScenario, capabilities: Iterable[str]) -> tuple[CheckJudged, ...]:
+    """Return the outcome of a scenario that needs what a driver does not declare; empty where it declares all."""
+    missing = sorted(required_capabilities(planned.scenario, plan.losses) - {"create_model", *capabilities})
+    if not missing:
+        return ()
+    required = [name for name in missing if name in plan.contract.requires]
+    said = f"the driver does not declare {', '.join(missing)}"
+    if required:
+        said += f"; {plan.contract.id} requires {', '.join(required)}"
+    return all_alike(planned, "unsupported", said, required=bool(required))
 
 
-async def attempt(plan: Plan, planned: PlannedScenario, *, driver: DriverProcess, server: MockServer) -> Attempt:
-    """Run `planned` once on `driver` and return the outcome of each of its checks."""
-    lacking = sorted(required_capabilities(planned.scenario) - {"create_model", *driver.hello.capabilities})
-    if lacking:
-        required = [name for name in lacking if name in plan.contract.requires]
-        said = f"the driver does not declare {', '.join(lacking)}"
-        if required:
-            said += f"; {plan.contract.id} requires {', '.join(required)}"
-        return Attempt(all_alike(planned, "unsupported", said, required=bool(required)))
-    began = time.monotonic()
-    observation = await observe(
-        planned.scenario,
-        stimulus=planned.stimulus,
-        contract=plan.contract.id,
-        losses=plan.losses,
-        timeout=planned.timeout,
-        driver=driver,
-        server=server,
-        replay=planned.golden if plan.replay else None,
-    )
-    defects = [violation.message for violation in observation.record.violations if violation.code == "server-defect"]
-    stale = version_on_the_wire(observation.record, name=plan.spec.name, version=plan.spec.version)
-    if observation.failure is not None:
-        results = all_alike(planned, "error", describe_failure(observation.failure))
-    elif defects:
-        results = all_alike(planned, "error", f"the mock server itself failed: {defects[0]}")
-    elif stale:
-        results = all_alike(planned, "error", stale)
-    else:
+def beyond(
+    plan: Plan, planned: PlannedScenario, capabilities: Iterable[str]
+) -> tuple[PlannedScenario, tuple[CheckJudged, ...]]:
+    """Return a scenario with the checks that a driver can be judged by, and the outcome of the others.
+
+    A check that looks at a capability which the scenario has something for, and which the driver does not declare, is
+    `unsupported`.
+    """
+    declared = frozenset(capabilities)
+    offered = looked_at(planned.scenario, plan.losses) - declared
+    unsupported = []
+    for check in planned.checks:
+        if missing := sorted(CHECKS[check].looks_at & offered):
+            said = f"the driver does not declare {', '.join(missing)}"
+            unsupported.append(CheckJudged(planned.scenario.id, check, "unsupported", said))
+    left_out = {judged.check for judged in unsupported}
+    checks = tuple(check for check in planned.checks if check not in left_out)
+    return replace(planned, checks=checks), tuple(unsupported)
+
+
+def judge_runs(
+    plan: Plan, planned: PlannedScenario, seen: Sequence[Observation], *, capabilities: Iterable[str]
+) -> Attempt:
+    """Return the outcome of every planned check, from what was seen in the runs of a scenario.
+
+    `capabilities` are those that the driver declares.
+    """
+    whole = planned
+    planned, unsupported = beyond(plan, planned, capabilities)
+    judged = _judge_runs(plan, planned, seen)
+    by_check = {result.check: result for result in (*judged.results, *unsupported)}
+    return replace(judged, results=tuple(by_check[check] for check in whole.checks))
+
+
+def _judge_runs(plan: Plan, planned: PlannedScenario, seen: Sequence[Observation]) -> Attempt:
+    repeat = planned.scenario.repeat
+    rounds: list[_Round] = []
+    shown = Observation(Record(), None, None)
+    failed = 0
+    for observation in seen:
+        trouble = _trouble(plan, observation)
+        if trouble:
+            return Attempt(
+                all_alike(planned, "error", trouble),
+                exchange=render(observation.record) if plan.keep_exchange else "",
+                failure=observation.failure,
+                pictured=_pictured(plan, planned, observation),
+                runs=len(rounds) + 1,
+                failed_runs=failed + 1,
+            )
         assert observation.trace is not None
-        results = await asyncio.to_thread(_judge_all, plan, planned, observation.trace)
-    red = any(result.outcome != "pass" for result in results)
+        rounds.append(_judge_all(plan, planned, observation.trace))
+        lost = any(verdict.outcome != "pass" for verdict in rounds[-1].values())
+        if not failed:
+            shown = observation  # the first that does not hold is shown, or else the last
+        failed += lost
+    results = tuple(_settled(plan, planned, check, _over_all(check, rounds, repeat=repeat)) for check in planned.checks)
     return Attempt(
         results=results,
-        seconds=time.monotonic() - began,
-        exchange=render(observation.record) if plan.keep_exchange and red else "",
-        around=next(
-            (told for r in results if r.outcome == "fail" and (told := around(observation.record, r.where))), ""
-        ),
-        failure=observation.failure,
+        exchange=render(shown.record) if plan.keep_exchange and any(r.outcome != "pass" for r in results) else "",
+        around=next((told for r in results if r.outcome == "fail" and (told := around(shown.record, r.where))), ""),
+        runs=len(rounds),
+        failed_runs=failed,
+        pictured=_pictured(plan, planned, shown),
     )
+
+
+def _pictured(plan: Plan, planned: PlannedScenario, shown: Observation) -> ScenarioPictured | None:
+    if not plan.pictures:
+        return None
+    case = None if shown.trace is None else _case(plan, planned, shown.trace)
+    return picture(planned.scenario.id, shown.record, case)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen in the runs of one attempt, not judged yet, and the seconds they took; or why none was made.
+
+    `capabilities` are those that the driver declares.
+    """
+
+    runs: tuple[Observation, ...] = ()
+    seconds: float = 0.0
+    unsupported: tuple[CheckJudged, ...] = ()
+    capabilities: tuple[str, ...] = ()
+
+
+async def watch_runs(plan: Plan, planned: PlannedScenario, *, driver: DriverProcess, server: MockServer) -> Seen:
+    """Run `planned` once on `driver`, or as often as it says."""
+    if unsupported := lacking(plan, planned, driver.hello.capabilities):
+        return Seen(unsupported=unsupported)
+    began = time.monotonic()
+    runs: list[Observation] = []
+    while len(runs) < planned.scenario.repeat and not (runs and (driver.tainted or _trouble(plan, runs[-1]))):
+        runs.append(
+            await watch(
+                planned.scenario,
+                losses=plan.losses,
+                timeout=planned.timeout,
+                driver=driver,
+                server=server,
+                replay=planned.golden if plan.replay else None,
+            )
+        )
+    return Seen(tuple(runs), time.monotonic() - began, capabilities=tuple(driver.hello.capabilities))
+
+
+async def judged(plan: Plan, planned: PlannedScenario, seen: Seen) -> Attempt:
+    """Return the outcome of each planned check, from what was seen."""
+    if seen.unsupported:
+        return Attempt(seen.unsupported)
+    runs, attempt = await asyncio.to_thread(_made_and_judged, plan, planned, seen)
+    packed = await plan.recorder.pack(planned, runs, seconds=seen.seconds) if plan.recorder is not None else b""
+    return replace(attempt, seconds=seen.seconds, packed=packed)
+
+
+def _made_and_judged(plan: Plan, planned: PlannedScenario, seen: Seen) -> tuple[list[Observation], Attempt]:
+    """Return the runs with their traces, and the outcome of each check."""
+    stimulus, contract = planned.stimulus, plan.contract.id
+    runs = [traced(planned.scenario, run, stimulus=stimulus, contract=contract) for run in seen.runs]
+    return runs, judge_runs(plan, planned, runs, capabilities=seen.capabilities)
+
+
+def _trouble(plan: Plan, observation: Observation) -> str:
+    """Return why a run says nothing about the subject, or ""."""
+    if observation.failure is not None:
+        return describe_failure(observation.failure)
+    defects = [violation.message for violation in observation.record.violations if violation.code == "server-defect"]
+    if defects:
+        return f"the mock server itself failed: {defects[0]}"
+    return version_on_the_wire(observation.record, name=plan.spec.name, version=plan.spec.version)

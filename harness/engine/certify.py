@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from harness.atomic import write_whole
 from harness.checks.verdict import Outcome
 from harness.contracts.timeline import load_timeline
 from harness.engine.events import RunStarted, SubjectReady
@@ -71,11 +71,8 @@ def make_certificate(
 
 def write_certificate(locations: Locations, certificate: Certificate) -> None:
     """Write `certificate` to its place, whole or not at all."""
-    path = locations.certificate(certificate.contract)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
-    scratch.write_text(json.dumps(msgspec.to_builtins(certificate), indent=1) + "\n", encoding="utf-8")
-    scratch.replace(path)
+    text = json.dumps(msgspec.to_builtins(certificate), indent=1) + "\n"
+    write_whole(locations.certificate(certificate.contract), text.encode())
 
 
 def read_certificate(locations: Locations, contract: str) -> Certificate:
@@ -133,5 +130,6 @@ def moved_certificates(locations: Locations) -> list[str]:
             moved.append(f"{contract}: golden traces have changed since they were certified (parity certify)")
     known = {locations.certificate(contract).name for contract in certified(locations)}
     folder = locations.golden / "certified"
-    strangers = sorted(path.name for path in folder.glob("*") if path.name not in known)
+    # A hidden file is what a killed writer left; the next one clears it away.
+    strangers = sorted(path.name for path in folder.glob("[!.]*") if path.name not in known)
     return [*moved, *(f"certified/{name} is no certificate of a described contract" for name in strangers)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,8 +14,9 @@ from harness.contracts.timeline import load_timeline
 from harness.engine.prepare import choose, golden_stores, open_suite
 from harness.errors import ParityError
 from harness.locations import Locations
+from harness.suite.judging import Asked, checks_at, every_check
 from harness.suite.loader import Suite
-from harness.suite.scenario import DataSpec, Scenario
+from harness.suite.scenario import Also, ClientOptions, DataSpec, Scenario
 from harness.trace.model import Request, Trace
 from mock_server.script import Script
 
@@ -24,15 +25,29 @@ _WIDTH = 100
 
 def listing(locations: Locations, *, expression: str | None = None) -> str:
     """Return the scenarios that `expression` selects, each with its checks. Raises what `prepare` raises."""
-    suite = open_suite(locations)
+    suite, described = open_suite(locations), load_timeline(locations.timeline).described
     chosen = choose(suite, expression)
     lines = []
     for scenario_id, checks in chosen.items():
-        lines.append(f"{scenario_id}  {suite.scenarios[scenario_id].title}")
-        lines += _wrapped(" ".join(checks))
-    total = sum(len(checks) for checks in chosen.values())
-    lines.append(f"\n{len(chosen)} of {len(suite.scenarios)} scenarios, {total} checks")
+        scenario = suite.scenarios[scenario_id]
+        lines.append(f"{scenario_id}  {scenario.title}{''.join(f' [{mark}]' for mark in _marks(scenario))}")
+        lines += _wrapped(" ".join(check for check in checks if check in scenario.judge.checks))
+        for also in scenario.judge.also:
+            if here := [check for check in checks if check in also.checks]:
+                lines += _wrapped(f"{_releases(also)}: {' '.join(here)}")
+    totals = {sum(_counts(suite, chosen, checks_at(release, described))) for release in described}
+    total = str(max(totals)) if len(totals) == 1 else f"{min(totals)} to {max(totals)}"
+    lines.append(f"\n{len(chosen)} of {len(suite.scenarios)} scenarios, {total} checks at a release")
     return "\n".join(lines)
+
+
+def _counts(suite: Suite, chosen: Mapping[str, Sequence[str]], asked: Asked) -> Iterator[int]:
+    for scenario_id, checks in chosen.items():
+        yield len(set(checks) & set(asked(suite.scenarios[scenario_id].judge)))
+
+
+def _releases(also: Also) -> str:
+    return " ".join([*(["from", also.since] if also.since else []), *(["until", also.until] if also.until else [])])
 
 
 def description(locations: Locations, scenario_id: str) -> str:
@@ -51,15 +66,29 @@ def description(locations: Locations, scenario_id: str) -> str:
         )
     lines = [f"{scenario.id}  {scenario.title}", ""]
     lines += _wrapped(" ".join(scenario.why.split()))
+    if marks := _marks(scenario):
+        lines += ["", f"marks {', '.join(marks)}"]
     lines += ["", f"stimulus {suite.digest(scenario)}", "", "steps", *_steps(scenario)]
+    if scenario.stimulus.client != ClientOptions():
+        options: dict[str, Any] = msgspec.to_builtins(scenario.stimulus.client)
+        lines += ["", "client", *(f"  {name}  {value}" for name, value in options.items())]
     lines += ["", "data", *(_data(name, spec) for name, spec in scenario.stimulus.data.items())]
     lines += ["", "server", *_server(scenario.stimulus.server)]
     tolerance = scenario.judge.tolerance
     lines += ["", f"checks (rtol {tolerance.rtol:g}, atol {tolerance.atol:g}, timeout {scenario.timeout:g} s)"]
-    width = max(len(check) for check in scenario.judge.checks)
+    width = max(len(check) for check in every_check(scenario.judge))
     lines += [f"  {check:<{width}}  {CHECKS[check].says}" for check in scenario.judge.checks]
+    for also in scenario.judge.also:
+        lines += ["", f"also {_releases(also)}"]
+        lines += [f"  {check:<{width}}  {CHECKS[check].says}" for check in also.checks]
     lines += ["", "golden", *_golden(locations, suite, scenario)]
     return "\n".join(lines)
+
+
+def _marks(scenario: Scenario) -> list[str]:
+    """Return what is said about running a scenario: slow, exclusive, repeated."""
+    repeated = [f"{scenario.repeat} runs"] if scenario.repeat > 1 else []
+    return [name for name in ("slow", "exclusive") if getattr(scenario, name)] + repeated
 
 
 def _wrapped(text: str) -> list[str]:

@@ -12,6 +12,9 @@ from typing import Any
 from mock_server.record import Exchange, Record
 
 _BODY = 240
+_MOST = 1000
+"""So many requests are told; no scenario of the suite has a tenth of them."""
+
 _BESIDE = 2
 """How many requests before and after the one in question are shown."""
 
@@ -20,8 +23,11 @@ _ASKING = frozenset({"retrieve_future", "session_heartbeat", "telemetry"})
 
 
 def render(record: Record) -> str:
-    """Return the exchanges of `record` in order of arrival, then what the server found wrong on its own."""
-    lines = [line for exchange in record.exchanges for line in _lines(exchange, record)]
+    """Return the first exchanges of `record` in order of arrival, then what the server found wrong on its own."""
+    shown = record.exchanges
+    lines = [line for exchange in shown[:_MOST] for line in _lines(exchange, record)]
+    if len(shown) > _MOST:
+        lines.append(f"{len(shown) - _MOST} more requests")
     lines += [
         f"violation {violation.code} (request {violation.request}): {violation.message}"
         for violation in record.violations

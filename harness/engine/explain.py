@@ -9,14 +9,18 @@ from pathlib import Path
 
 from harness.checks.causes import CAUSES, FAMILIES, Cause
 from harness.checks.registry import CHECKS
+from harness.drivers.examining.findings import FINDINGS
+from harness.engine.words import WORDS
 from harness.errors import ParityError
 from harness.locations import locate
 
 _WIDTH = 100
+_NEAR = 0.72
+"""A code that is less alike than this is not what was meant: `nonsense` is not `not-sent`."""
 
 
 def explain(code: str) -> str:
-    """Return what a cause, a check or an error code means, wrapped for a terminal.
+    """Return what a cause, a check, an error, a finding about a driver or a word of a report means, wrapped.
 
     Raises ParityError `code-unknown` with the closest code.
     """
@@ -29,11 +33,16 @@ def explain(code: str) -> str:
     errors = error_meanings()
     if code in errors:
         return _block(code, "an error, exit status 2", [f"{errors[code]}."])
-    known = [*CAUSES, *CHECKS, *errors]
-    close = difflib.get_close_matches(code, known, n=1, cutoff=0.5)
+    if code in FINDINGS:
+        return _block(code, "a finding of parity check-driver", [f"The rule that was broken: {FINDINGS[code]}."])
+    word = code.replace("not-run", "not_run")
+    if found := [_block(word, kind, [words[word]]) for kind, words in WORDS if word in words]:
+        return "\n\n".join(found)
+    known = [*CAUSES, *CHECKS, *errors, *FINDINGS, *(word for _, words in WORDS for word in words)]
+    close = difflib.get_close_matches(code, known, n=1, cutoff=_NEAR)
     raise ParityError(
         "code-unknown",
-        f"there is no cause, check or error called {code!r}",
+        f"there is no cause, check, error, finding or word of a report called {code!r}",
         hint=f"did you mean {close[0]!r}?" if close else "`parity explain` without a code lists them all",
     )
 
@@ -46,6 +55,11 @@ def every_code() -> str:
     lines += [f"  {check.id:<28}{check.says}" for check in CHECKS.values()]
     lines += ["", "errors"]
     lines += [f"  {code:<28}{meaning}" for code, meaning in error_meanings().items()]
+    lines += ["", "findings of check-driver"]
+    lines += [f"  {code:<28}{rule}" for code, rule in FINDINGS.items()]
+    for kind, words in WORDS:
+        lines += ["", f"words: {kind}"]
+        lines += [f"  {word:<28}{meaning}" for word, meaning in words.items()]
     return "\n".join(line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…" for line in lines)
 
 

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from harness.checks.registry import judge
+from harness.checks.verdict import Case
 from harness.contracts.timeline import Timeline, load_timeline
+from harness.drivers.failure import Patience
 from harness.drivers.process import DriverProcess, running
 from harness.drivers.registry import resolve
 from harness.engine.certify import moved_certificates
-from harness.engine.observe import lanes, observe
+from harness.engine.observe import lanes, traced, watch
 from harness.engine.prepare import REFERENCE, choose, open_suite
+from harness.engine.run import SLOW_AT_ONCE
 from harness.errors import ParityError
 from harness.golden.store import GoldenStore, Key
 from harness.locations import Locations
+from harness.suite.judging import checks_at, every_check
 from harness.suite.loader import Suite
+from harness.suite.losses.parts import compositions
+from harness.suite.rules import ends_process
 from harness.trace.model import Trace
 from mock_server import MockServer
+from mock_server.record import Gap
 
 Say = Callable[[str], object]
+
+UNHURRIED = Patience(leave=60.0)
+LATE = 120.0
+"""Golden is computed by many processes at once and judges none: each may take its time to end, and seconds more."""
 
 
 def emit(locations: Locations, *, expression: str | None, say: Say) -> None:
@@ -55,9 +68,9 @@ def emit(locations: Locations, *, expression: str | None, say: Say) -> None:
 def verify(locations: Locations, *, say: Say) -> list[str]:
     """Return what is wrong with the golden traces, one sentence each.
 
-    Damaged or unlisted files, traces that the reference no longer computes, and certificates that speak about
-    another set. Where there are the user's own scenarios, it is about theirs and no others. Raises
-    ParityError as `emit` does.
+    Damaged or unlisted files, traces that the reference no longer computes, checks of a range of releases that find
+    nothing to look at in one, and certificates that speak about another set. Where there are the user's own
+    scenarios, it is about theirs and no others. Raises ParityError as `emit` does.
     """
     suite, timeline = open_suite(locations), load_timeline(locations.timeline)
     store, mine = _place(locations, suite)
@@ -68,6 +81,7 @@ def verify(locations: Locations, *, say: Say) -> list[str]:
         f"golden traces of {scenario}, which is no scenario" for scenario in store.scenarios() if scenario not in mine
     ]
     traces = compute(suite, mine, timeline, root=locations.root)
+    problems += _checks_without_ground(suite, traces, timeline)
     for stale in store.verify(traces, timeline.described):
         problems += [f"{stale.scenario} at {stale.release}: {difference}" for difference in stale.differences[:10]]
     if locations.own is None:
@@ -75,6 +89,26 @@ def verify(locations: Locations, *, say: Say) -> list[str]:
     if not problems:
         say(f"{len(mine)} scenarios at {len(timeline.described)} releases: golden traces hold")
     return problems
+
+
+def _checks_without_ground(suite: Suite, traces: Mapping[Key, Trace], timeline: Timeline) -> Iterator[str]:
+    for (name, release), trace in traces.items():
+        scenario = suite.scenarios[name]
+        if not scenario.judge.also:
+            continue
+        contract = timeline.point(f"tinker-{release}")
+        tolerance, script = scenario.judge.tolerance, scenario.stimulus.server
+        case = Case(
+            golden=trace,
+            observed=trace,
+            contract=contract,
+            tolerance=tolerance,
+            script=script,
+            compositions=compositions(scenario, suite.losses),
+        )
+        for check in checks_at(release, timeline.described)(scenario.judge):
+            if (verdict := judge(check, case)).outcome != "pass":
+                yield f"{name} asks for {check} at {release}: {verdict.message}"
 
 
 def _place(locations: Locations, suite: Suite) -> tuple[GoldenStore, tuple[str, ...]]:
@@ -94,27 +128,47 @@ def compute(suite: Suite, scenarios: Sequence[str], timeline: Timeline, *, root:
 
 async def _compute(suite: Suite, scenarios: Sequence[str], timeline: Timeline, root: Path) -> dict[Key, Trace]:
     traces: dict[Key, Trace] = {}
+    chosen = [suite.scenarios[scenario_id] for scenario_id in scenarios]
+    leaving = [scenario.id for scenario in chosen if ends_process(scenario)]
+    slow = [scenario.id for scenario in chosen if scenario.slow and scenario.id not in leaving]
+    alone = [scenario.id for scenario in chosen if scenario.exclusive and scenario.id not in {*slow, *leaving}]
+    quick = [scenario.id for scenario in chosen if scenario.id not in {*slow, *leaving, *alone}]
     processes = asyncio.Semaphore(max(1, min(4, os.cpu_count() or 1)))
+    # What waits on purpose takes memory and hardly any time: more of it fits beside each other.
+    waiting = asyncio.Semaphore(SLOW_AT_ONCE)
 
-    async def point(release: str) -> None:
-        async with processes, running(resolve(REFERENCE, contract=f"tinker-{release}", root=root)) as driver:
-            places = asyncio.Semaphore(lanes(driver))
+    async def some(release: str, ids: Sequence[str], *, idle: bool = False, one_by_one: bool = False) -> None:
+        if not ids:
+            return
+        contract = f"tinker-{release}"
+        async with (
+            waiting if idle else processes,
+            running(resolve(REFERENCE, contract=contract, root=root), patience=UNHURRIED) as driver,
+        ):
+            at_once = 1 if one_by_one else driver.hello.max_in_flight if idle else lanes(driver)
+            places = asyncio.Semaphore(at_once)
 
             async def one(scenario_id: str) -> None:
                 async with places:
                     traces[scenario_id, release] = await _golden(
-                        suite, scenario_id, contract=f"tinker-{release}", driver=driver, server=server
+                        suite, scenario_id, contract=contract, driver=driver, server=server
                     )
 
             async with asyncio.TaskGroup() as group:
-                for scenario_id in scenarios:
+                for scenario_id in ids:
                     group.create_task(one(scenario_id))
 
     with MockServer() as server:
         try:
             async with asyncio.TaskGroup() as group:
                 for release in timeline.described:
-                    group.create_task(point(release))
+                    group.create_task(some(release, quick))
+                    group.create_task(some(release, slow, idle=True))
+                    for scenario_id in leaving:
+                        group.create_task(some(release, [scenario_id]))
+            # What judges the arrival of racing calls is no more beside others here than in a run.
+            for release in timeline.described:
+                await some(release, alone, one_by_one=True)
         except* ParityError as errors:
             raise _first(errors) from errors
     return traces
@@ -130,27 +184,29 @@ def _first(group: BaseExceptionGroup[ParityError]) -> ParityError:
 
 async def _golden(suite: Suite, scenario_id: str, *, contract: str, driver: DriverProcess, server: MockServer) -> Trace:
     scenario = suite.scenarios[scenario_id]
-    observation = await observe(
-        scenario,
-        stimulus=suite.digest(scenario),
-        contract=contract,
-        losses=suite.losses,
-        timeout=scenario.timeout,
-        driver=driver,
-        server=server,
-    )
-    trace = observation.trace
+    seen = await watch(scenario, losses=suite.losses, timeout=scenario.timeout + LATE, driver=driver, server=server)
+    stimulus = suite.digest(scenario)
+    made = await asyncio.to_thread(traced, scenario, seen, stimulus=stimulus, contract=contract)
+    trace = made.trace
     wrong = ""
     if trace is None:
-        wrong = str(observation.failure)
+        wrong = str(seen.failure)
     elif hanging := [step.step for step in trace.steps if step.status == "hang"]:
         wrong = f"steps did not end: {', '.join(hanging)}"
-    elif trace.violations or trace.gaps:
-        wrong = "; ".join([*(str(violation) for violation in trace.violations), *(str(gap) for gap in trace.gaps)])
+    elif found := [*trace.violations, *_unexplained(trace), *trace.shared_keys]:
+        wrong = "; ".join(map(str, found))
     if wrong or trace is None:
         raise ParityError(
             "golden-not-computed",
             f"the reference did not come through {scenario_id} at {contract}: {wrong}",
             hint=f"parity run --sdk reference --contract {contract} -k {scenario_id} --trace",
         )
-    return trace
+    # Elsewhere a heartbeat only shows how long the run took on this machine.
+    heartbeats = any(check.startswith("heartbeat.") for check in every_check(scenario.judge))
+    return trace if heartbeats else replace(trace, beats=())
+
+
+def _unexplained(trace: Trace) -> list[Gap]:
+    """Return the holes that no request leaves which the server's script refused for good."""
+    refused = {r.model for r in trace.requests if r.attempts and not any(attempt.took for attempt in r.attempts)}
+    return [gap for gap in trace.gaps if gap.model_id not in refused]

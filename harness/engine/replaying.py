@@ -9,7 +9,7 @@ from harness.contracts.timeline import load_timeline
 from harness.engine.events import PlannedCheck
 from harness.engine.lookup import scenario_called
 from harness.engine.plan import Plan, PlannedScenario
-from harness.engine.prepare import golden_stores, open_suite, suite_digest
+from harness.engine.prepare import digest_of, golden_stores, open_suite
 from harness.errors import ParityError
 from harness.locations import Locations
 from harness.trace.replay import answers
@@ -31,7 +31,7 @@ def replayed(plan: Plan) -> Plan:
     return replace(
         plan,
         scenarios=scenarios,
-        suite=suite_digest(scenarios),
+        suite=digest_of(scenarios),
         replay=True,
         left_out=left_out,
         arguments=(*plan.arguments, "--replay"),

@@ -6,12 +6,13 @@ arrival becomes one that no race decides, messages and stacks are dropped.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
 import msgspec
 
-from harness.trace.model import Request, Trace
+from harness.trace.model import Beat, Request, Trace
 
 _AT_THE_END = frozenset({"session/finish", "unload_model"})
 
@@ -41,10 +42,23 @@ def canonical(trace: Trace) -> Trace:
     ]
     return replace(
         trace,
-        control=tuple(map(_own_name_dropped, start + end)),
-        requests=tuple(map(_own_name_dropped, requests)),
+        control=tuple(map(_timeless, start + end)),
+        requests=tuple(map(_timeless, requests)),
         steps=tuple(msgspec.structs.replace(step, message="", stacks="") for step in trace.steps),
+        # Steps of different models take effect in any order, those of one in one.
+        training=tuple(sorted(trace.training, key=lambda state: state.model)),
+        beats=_distinct(trace.beats),
+        lived=None,
     )
+
+
+def _distinct(beats: Sequence[Beat]) -> tuple[Beat, ...]:
+    """Return one heartbeat of each kind: how many there were is a matter of time."""
+    kept: list[Beat] = []
+    for beat in beats:
+        if all((beat.body, beat.status) != (other.body, other.status) for other in kept):
+            kept.append(Beat(beat.body, beat.status))
+    return tuple(kept)
 
 
 def _model(requests: list[Request], rank: int) -> list[Request]:
@@ -75,6 +89,18 @@ def _model(requests: list[Request], rank: int) -> list[Request]:
     return placed
 
 
-def _own_name_dropped(request: Request) -> Request:
-    """Leave out the header in which a client names itself: nobody has to be called like the reference."""
-    return replace(request, headers={name: value for name, value in request.headers.items() if name != "user-agent"})
+def _timeless(request: Request) -> Request:
+    """Leave out when attempts were made, and the header in which a client names itself.
+
+    Nobody has to be called like the reference. Whether the poll that brings the result is made before the run ends
+    depends on who waits for it, so that it is not kept.
+    """
+    polls = list(request.polls)
+    while polls and polls[-1].answer == "200":
+        polls.pop()
+    return replace(
+        request,
+        headers={name: value for name, value in request.headers.items() if name != "user-agent"},
+        attempts=tuple(replace(attempt, at_ms=-1.0, answered_ms=-1.0) for attempt in request.attempts),
+        polls=tuple(replace(poll, key=0, same=True, took=False, at_ms=-1.0, answered_ms=-1.0) for poll in polls),
+    )

@@ -53,14 +53,14 @@ def from_columns(columns: Sequence[Mapping[str, Any]], count: int) -> list[dict[
         if len(lengths) != len(indices) or int(lengths.sum()) != column["values"].size:
             raise ValueError(f"column {column['key']} does not fit its lengths")
         values = _split(column["values"], lengths)
-        shape = column.get("shape")
+        shapes = _shapes(column.get("shape"), lengths)
         sparse = column["layout"] == "csr"
         crows = _split(column["crow"], column["crow_lengths"]) if sparse else [None] * len(values)
         cols = _split(column["col"], lengths) if sparse else [None] * len(values)
         for place, index in enumerate(indices):
             rows[index][column["key"]] = Tensor(
                 dtype=column["dtype_on_wire"],
-                shape=_shape(shape, place, values[place].size),
+                shape=shapes[place],
                 values=values[place],
                 layout=column["layout"],
                 crow=crows[place],
@@ -85,10 +85,10 @@ def from_runs(runs: Sequence[Sequence[Any]]) -> list[Any]:
     return [value for count, value in runs for _ in range(count)]
 
 
-def _shape(shape: Any, place: int, size: int) -> tuple[int, ...] | None:
+def _shapes(shape: Any, lengths: AnyArray) -> list[tuple[int, ...] | None]:
     if shape is None:
-        return None
-    return (size,) if isinstance(shape, str) else tuple(shape[place].tolist())
+        return [None] * len(lengths)
+    return [(size,) for size in lengths.tolist()] if isinstance(shape, str) else [*map(tuple, shape.tolist())]
 
 
 def _integers(values: Sequence[int]) -> AnyArray:
@@ -104,4 +104,5 @@ def _concatenated(arrays: Sequence[AnyArray]) -> AnyArray:
 
 
 def _split(values: AnyArray, lengths: AnyArray) -> list[AnyArray]:
-    return np.split(values, np.cumsum(lengths)[:-1]) if len(lengths) else []
+    ends = np.cumsum(lengths).tolist()
+    return [values[start:end] for start, end in zip([0, *ends], ends, strict=False)]

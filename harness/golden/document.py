@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 
 from harness.checks.steps import digest
-from harness.drivers.protocol import Saw, StepResult, TensorSummary
+from harness.drivers.protocol import FailedPart, Saw, StepResult, TensorSummary
 from harness.golden.columns import from_columns, from_runs, to_columns, to_runs
-from harness.trace.model import Request, Retrieval, Trace, TrainingState
+from harness.trace.model import Attempt, Beat, Instruction, Request, Retrieval, Trace, TrainingState
 from mock_server.record import Batch, Datum, Gap, Tensor, Violation
 
 SCHEMA = 1
@@ -40,6 +40,9 @@ def to_document(trace: Trace) -> dict[str, Any]:
         "violations": [{"code": v.code, "message": v.message, "request": v.request} for v in trace.violations],
         "gaps": [{"model": g.model_id, "missing": list(g.missing), "held": list(g.held)} for g in trace.gaps],
         "unknown_fields": list(trace.unknown_fields),
+        **({"faults": [_instruction(played) for played in trace.faults]} if trace.faults else {}),
+        **({"beats": [_beat(beat) for beat in trace.beats]} if trace.beats else {}),
+        **({"late": list(trace.late)} if trace.late else {}),
     }
 
 
@@ -62,7 +65,18 @@ def from_document(document: Mapping[str, Any], *, contract: str) -> Trace:
         violations=tuple(Violation(v["code"], v["message"], v["request"]) for v in document["violations"]),
         gaps=tuple(Gap(g["model"], tuple(g["missing"]), tuple(g["held"])) for g in document["gaps"]),
         unknown_fields=tuple(document["unknown_fields"]),
+        faults=tuple(Instruction(f["kind"], f["route"], f["times"], f["played"]) for f in document.get("faults", ())),
+        beats=tuple(Beat(beat["body"], beat.get("status", 200)) for beat in document.get("beats", ())),
+        late=tuple(document.get("late", ())),
     )
+
+
+def _beat(beat: Beat) -> dict[str, Any]:
+    return {"body": beat.body} | ({} if beat.status == 200 else {"status": beat.status})
+
+
+def _instruction(played: Instruction) -> dict[str, Any]:
+    return {"kind": played.kind, "route": played.route, "times": played.times, "played": played.played}
 
 
 def _request(request: Request) -> dict[str, Any]:
@@ -88,7 +102,42 @@ def _request(request: Request) -> dict[str, Any]:
         document["outputs"] = {"count": len(request.outputs), "columns": to_columns(request.outputs)}
     if request.metrics:
         document["metrics"] = dict(request.metrics)
+    document |= {
+        name: [_attempt(attempt) for attempt in made]
+        for name, made in (("attempts", request.attempts), ("polls", request.polls))
+        if made
+    }
     return document
+
+
+def _attempt(attempt: Attempt) -> Any:
+    """Write an attempt as its answer, and as more where there is more to say."""
+    document: dict[str, Any] = {"answer": attempt.answer}
+    if attempt.key:
+        document["key"] = attempt.key
+    if not attempt.same:
+        document["same"] = False
+    if attempt.asks:
+        document["asks"] = dict(sorted(attempt.asks.items()))
+    if attempt.took != _usually_took(attempt.answer):
+        document["took"] = attempt.took
+    return attempt.answer if len(document) == 1 else document
+
+
+def _read_attempt(document: str | Mapping[str, Any]) -> Attempt:
+    told: Mapping[str, Any] = {"answer": document} if isinstance(document, str) else document
+    answer = told["answer"]
+    return Attempt(
+        answer=answer,
+        key=told.get("key", 0),
+        same=told.get("same", True),
+        asks=told.get("asks", {}),
+        took=told.get("took", _usually_took(answer)),
+    )
+
+
+def _usually_took(answer: str) -> bool:
+    return answer == "200"
 
 
 def _read_request(document: Mapping[str, Any]) -> Request:
@@ -113,6 +162,8 @@ def _read_request(document: Mapping[str, Any]) -> Request:
         outputs=tuple(from_columns(outputs["columns"], outputs["count"])) if outputs else (),
         metrics=document.get("metrics", {}),
         failure=told["failure"],
+        attempts=tuple(map(_read_attempt, document.get("attempts", ()))),
+        polls=tuple(map(_read_attempt, document.get("polls", ()))),
     )
 
 
@@ -146,6 +197,12 @@ def _step(step: StepResult, trace: Trace) -> dict[str, Any]:
         document["fields"] = step.fields
     if step.saw is not None:
         document["saw"] = _saw(step.saw, _logprobs(trace.requests, step.step))
+    if step.report is not None:
+        document["report"] = _report(step.report)
+    if step.flat is not None:
+        document["flat"] = dict(step.flat)
+    if step.failed is not None:
+        document["failed"] = msgspec.to_builtins(step.failed)
     if step.outputs is not None:
         document["outputs"] = _outputs(step.outputs, _result(trace.requests, step.step))
     return document
@@ -166,7 +223,20 @@ def _read_step(document: Mapping[str, Any], requests: Sequence[Request]) -> Step
         saw=None if saw is None else _read_saw(saw, _logprobs(requests, document["step"])),
         outputs=None if outputs is None else _read_outputs(outputs, _result(requests, document["step"])),
         stacks=document.get("stacks", ""),
+        report=None if document.get("report") is None else _read_report(document["report"]),
+        flat=document.get("flat"),
+        failed=None if document.get("failed") is None else msgspec.convert(document["failed"], FailedPart),
     )
+
+
+def _report(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a report with its regularizers as a list: their order counts, and a document sorts its keys."""
+    regularizers = report.get("regularizers")
+    return {**report, "regularizers": [[name, part] for name, part in (regularizers or {}).items()]}
+
+
+def _read_report(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {**document, "regularizers": dict(document["regularizers"])}
 
 
 def _saw(saw: Saw, sent: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from harness.errors import ParityError
+from harness.golden.placing import finish
 from harness.golden.text import digest_of
 
 INDEX = "index.json"
@@ -29,8 +30,13 @@ def array_path(digest: str) -> str:
 def read_index(root: Path) -> dict[str, str]:
     """Return the SHA-256 of every golden file by its path below `root`; empty where there are no golden files.
 
+    Finishes an emit that was killed first.
     Raises ParityError `golden-corrupt` where the index is not what `index_text` wrote.
     """
+    try:
+        finish(root)
+    except OSError as error:
+        corrupt(INDEX, f"is not the last one, and the emit that was cut off cannot be finished: {error}")
     path = root / INDEX
     if not path.exists():
         if any((root / ARRAYS).glob("*.bin")) or any(root.glob("[0-9]*/**/*.json")):

@@ -8,11 +8,14 @@ SHA-256 of every file.
 from __future__ import annotations
 
 import json
-import os
+import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from harness.errors import ParityError
 from harness.golden.blend import blend, differences
@@ -28,6 +31,7 @@ from harness.golden.index import (
     read_checked,
     read_index,
 )
+from harness.golden.placing import replace_all
 from harness.golden.text import digest_of, parse, render
 from harness.trace.model import Trace
 
@@ -55,12 +59,42 @@ class Stale:
     differences: tuple[str, ...]
 
 
+class _Head(msgspec.Struct):
+    """What is looked at before a trace is read as a whole."""
+
+    stimulus: str
+
+
+_FILE = re.compile(rb'"file": "([0-9a-f]{64})"')
+
+
+class StoredTrace:
+    """A golden trace whose files were found whole; read at the first call, which any thread may make.
+
+    A call raises ParityError `golden-corrupt` where the content is not that of a trace, or has changed since.
+    """
+
+    def __init__(self, read: Callable[[], Trace]) -> None:
+        self._read: Callable[[], Trace] | None = read
+        self._trace: Trace | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Trace:
+        """Return the trace."""
+        with self._lock:
+            if self._trace is None:
+                assert self._read is not None
+                self._trace, self._read = self._read(), None
+            return self._trace
+
+
 class GoldenStore:
     """The golden traces below a folder. Reads the index once; a store is meant for one command."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._index: dict[str, str] | None = None
+        self._whole: set[str] = set()
 
     @property
     def files(self) -> Mapping[str, str]:
@@ -85,7 +119,13 @@ class GoldenStore:
         return None
 
     def load(self, scenario_id: str, release: str, described: Sequence[str], *, stimulus: str | None = None) -> Trace:
-        """Return the golden trace of a scenario at a release.
+        """Return the golden trace of a scenario at a release. Raises ParityError as `find` does."""
+        return self.find(scenario_id, release, described, stimulus=stimulus)()
+
+    def find(
+        self, scenario_id: str, release: str, described: Sequence[str], *, stimulus: str | None = None
+    ) -> StoredTrace:
+        """Return the golden trace of a scenario at a release, all its files checked, to be read when it is needed.
 
         `stimulus` is the digest the scenario has now. Raises ParityError: `golden-missing` where none is stored,
         `golden-corrupt` where a file is missing, truncated or edited, `golden-stale` where the stimulus is another.
@@ -95,25 +135,29 @@ class GoldenStore:
             raise ParityError(
                 "golden-missing", f"there is no golden trace of {scenario_id} at {release} or before", hint=_HINT
             )
-        document = self._document(name)
+        content = read_checked(self.root, name, self.files[name])
         try:
-            trace = from_document(document, contract=f"tinker-{release}")
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            head = msgspec.json.decode(content, type=_Head)
+        except msgspec.MsgspecError as error:
             corrupt(name, f"is not a golden trace: {error!r}")
-        if stimulus is not None and trace.stimulus != stimulus:
+        if stimulus is not None and head.stimulus != stimulus:
             raise ParityError(
                 "golden-stale",
                 f"the golden trace of {scenario_id} ({name}) is of another stimulus: the scenario has changed",
                 hint=_HINT,
             )
-        return trace
+        for digest in map(bytes.decode, _FILE.findall(content)):
+            if digest not in self._whole:
+                read_checked(self.root, array_path(digest), digest)
+                self._whole.add(digest)
+        return StoredTrace(lambda: self._trace(name, content, contract=f"tinker-{release}"))
 
     def emit(self, traces: Mapping[Key, Trace], described: Sequence[str], *, complete: bool = False) -> Emitted:
         """Store traces, each by (scenario id, release), for all described releases of each scenario named.
 
         A trace that agrees with that of the release before is not stored again; numbers of the stored trace that are
-        within tolerance stay. `complete`: scenarios that are not named are removed. Nothing is touched before every
-        file is ready; files are replaced by renaming, the index last. Raises ValueError where a scenario does not
+        within tolerance stay. `complete`: scenarios that are not named are removed. All files are replaced or none,
+        also when the process is killed. Raises ValueError where a scenario does not
         come with every described release: a later release would inherit the wrong trace; ParityError `golden-corrupt`
         where what stays is damaged. A complete emit repairs any damage.
         """
@@ -196,9 +240,17 @@ class GoldenStore:
         except ParityError:
             return None
 
-    def _document(self, name: str) -> Any:
-        content = read_checked(self.root, name, self.files[name])
+    def _trace(self, name: str, content: bytes, *, contract: str) -> Trace:
+        document = self._parsed(name, content)
+        try:
+            return from_document(document, contract=contract)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            corrupt(name, f"is not a golden trace: {error!r}")
 
+    def _document(self, name: str) -> Any:
+        return self._parsed(name, read_checked(self.root, name, self.files[name]))
+
+    def _parsed(self, name: str, content: bytes) -> Any:
         def fetch(digest: str) -> bytes:
             return read_checked(self.root, array_path(digest), digest)
 
@@ -208,30 +260,16 @@ class GoldenStore:
             corrupt(name, f"cannot be read: {error!r}")
 
     def _replace(self, contents: Mapping[str, bytes], files: Mapping[str, str]) -> Emitted:
-        """Put files in place: all written beside their places first, then renamed, the index last."""
+        """Put files in place, all or none."""
         changed = {name: content for name, content in contents.items() if not self._has(name, content)}
         index = index_text(files).encode()
         if not self._has(INDEX, index):
             changed[INDEX] = index
         # Arrays, then traces that refer to them, then the index that vouches for both.
         ordered = sorted(changed, key=lambda name: (name == INDEX, not name.startswith(ARRAYS), name))
-        ready = []
-        try:
-            for name in ordered:
-                path = self.root / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-                temporary.write_bytes(changed[name])
-                ready.append((temporary, path))
-            for temporary, path in ready:
-                temporary.replace(path)
-        finally:
-            for temporary, _ in ready:
-                temporary.unlink(missing_ok=True)
         removed = sorted(self._on_disk() - files.keys())
-        for name in removed:
-            (self.root / name).unlink()
-            self._prune((self.root / name).parent)
+        if ordered or removed:
+            replace_all(self.root, {name: changed[name] for name in ordered}, removed)
         self._index = None
         unchanged = sorted(name for name in contents if name not in changed)
         return Emitted(tuple(ordered), tuple(removed), tuple(unchanged))
@@ -245,15 +283,9 @@ class GoldenStore:
         found = set()
         for path in self.root.glob("*/**/*"):
             name = path.relative_to(self.root).as_posix()
-            if path.is_file() and not name.startswith(f"{_CERTIFIED}/") and path.suffix in (".json", ".bin"):
+            if path.is_file() and not name.startswith((f"{_CERTIFIED}/", ".")) and path.suffix in (".json", ".bin"):
                 found.add(name)
         return found
-
-    def _prune(self, folder: Path) -> None:
-        """Remove folders that hold nothing any more."""
-        while folder != self.root and not any(folder.iterdir()):
-            folder.rmdir()
-            folder = folder.parent
 
 
 def golden_digest(root: Path) -> str:

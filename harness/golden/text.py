@@ -34,6 +34,7 @@ _DTYPES = {
     "uint16": "<u2",
     "bool": "|b1",
 }
+_NESTED = (dict, list)
 _WHOLE = ("uint8", "uint16", "int16", "int32")
 
 
@@ -111,14 +112,15 @@ def _spell(value: float) -> str:
 
 
 def _document(value: Any, fetch: Callable[[str], bytes]) -> Any:
-    if isinstance(value, dict):
+    kind = type(value)  # of json.loads: no subclasses
+    if kind is dict:
         if "dtype" in value and value.keys() & {"values", "all", "file"}:
             return _numbers(value, fetch)
         if value.keys() == {"number"} and value["number"] in _SPELLED:
             return _SPELLED[value["number"]]
-        return {key: _document(entry, fetch) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_document(entry, fetch) for entry in value]
+        return {key: _document(entry, fetch) if type(entry) in _NESTED else entry for key, entry in value.items()}
+    if kind is list:
+        return [_document(entry, fetch) if type(entry) in _NESTED else entry for entry in value]
     return value
 
 

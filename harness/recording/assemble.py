@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.recording.journal import IDENTITIES, PRIVATE, api_path
 from harness.recording.raw import RawExchange
 from harness.recording.scrub import scrub, scrub_headers, scrub_text
 from mock_server.record import Exchange, Operation, Record, Violation
@@ -16,15 +17,9 @@ from mock_server.wire.errors import WireError
 from mock_server.wire.results import Metrics, Outputs, decode_json, json_result, protobuf_result
 
 _PROTOBUF = "application/x-protobuf"
-_IDENTITIES = frozenset({"auth/token"})
-"""How clients of the hosted service identify themselves. No scenario is about it: nothing of it is kept."""
-
 _OPERATIONS = frozenset(
     {"forward", "forward_backward", "load_weights", "optim_step", "save_weights", "save_weights_for_sampler"}
 )
-_PRIVATE = frozenset({"telemetry"})
-"""Routes whose bodies may hold anything of the user's: only that they were called is kept."""
-
 _PATTERNS = tuple((re.compile(re.sub(r"\{\w+\}", "[^/]+", spec.path)), spec) for spec in ROUTES)
 
 
@@ -69,8 +64,8 @@ def assemble(raw: Sequence[RawExchange], *, scrubbing: bool = True) -> Record:
     """
     made = _Assembly(scrubbing)
     for exchange in sorted(raw, key=lambda e: e.at_ms):
-        path = _path(exchange.path)
-        if path is not None and path.removeprefix(PREFIX) not in _IDENTITIES:
+        path = api_path(exchange.path)
+        if path is not None and path.removeprefix(PREFIX) not in IDENTITIES:
             _add(made, exchange, path)
     return Record(
         exchanges=tuple(made.exchanges),
@@ -79,12 +74,6 @@ def assemble(raw: Sequence[RawExchange], *, scrubbing: bool = True) -> Record:
         aliases=made.aliases,
         failures=made.failures,
     )
-
-
-def _path(path: str) -> str | None:
-    """Return a path from the API's prefix on, whatever stands before it, or None where it is no path of the API."""
-    _, found, rest = path.partition(PREFIX)
-    return found + rest if found else None
 
 
 def _route(method: str, path: str) -> RouteSpec | None:
@@ -103,7 +92,7 @@ def _add(made: _Assembly, raw: RawExchange, path: str) -> None:
             decoded = decode(raw.body, raw.headers, spec.body, spec.data_under)
         except WireError as error:
             made.violations.append(Violation("undecodable-body", scrub_text(str(error)), ordinal))
-    fields: Any = dict(decoded.fields) if decoded is not None and route not in _PRIVATE else {}
+    fields: Any = dict(decoded.fields) if decoded is not None and route not in PRIVATE else {}
     resend_of = _resend(made, route, ordinal, decoded, raw) if decoded is not None else None
     answer = _answered(made, route, ordinal, fields, raw, first=resend_of is None)
     made.exchanges.append(
@@ -121,7 +110,7 @@ def _add(made: _Assembly, raw: RawExchange, path: str) -> None:
             size=len(raw.body),
             body=_kept(fields, scrubbing=made.scrubbing),
             batch=decoded.batch if decoded is not None else None,
-            unknown_fields=decoded.unknown_fields if decoded is not None and route not in _PRIVATE else (),
+            unknown_fields=decoded.unknown_fields if decoded is not None and route not in PRIVATE else (),
             status=raw.status,
             response=_kept(answer, scrubbing=made.scrubbing),
             resend_of=resend_of,

@@ -12,7 +12,19 @@ from msgspec import Struct
 
 from harness.golden.columns import from_columns, to_columns
 from harness.golden.text import parse, render
-from mock_server.record import Batch, Datum, Encoding, Exchange, Gap, Operation, Record, Tensor, Violation
+from mock_server.record import (
+    Batch,
+    Datum,
+    Encoding,
+    Exchange,
+    FaultUse,
+    Gap,
+    Operation,
+    OptimizerState,
+    Record,
+    Tensor,
+    Violation,
+)
 
 KIND = "parity-recording"
 SCHEMA = 1
@@ -39,6 +51,7 @@ class ExchangeEntry(Struct, forbid_unknown_fields=True):
     response: Any
     resend_of: int | None = None
     batch: int | None = None
+    fault: int | None = None
 
 
 class OperationEntry(Struct, forbid_unknown_fields=True):
@@ -66,13 +79,17 @@ class RecordingDocument(Struct, forbid_unknown_fields=True):
     failures: dict[int, str]
     unfinished: tuple[str, ...]
     numbers: dict[str, Any]
+    faults: tuple[FaultUse, ...] = ()
+    optimizer_states: tuple[tuple[str, int | None], ...] = ()
 
 
 def to_text(record: Record, *, scrubbed: bool, keep: Callable[[bytes], str]) -> str:
-    """Return the text of a recording. `keep` stores the raw bytes of a large array and returns their SHA-256.
+    """Return the text of a recording. `keep` stores the raw bytes of a large array and returns their SHA-256."""
+    return json.dumps(to_document(record, scrubbed=scrubbed, keep=keep), indent=1, default=plain) + "\n"
 
-    Optimizer states are not kept: a recording has none.
-    """
+
+def to_document(record: Record, *, scrubbed: bool, keep: Callable[[bytes], str]) -> dict[str, Any]:
+    """Return the document of a recording, JSON but for mappings that are no dicts; see `to_text`."""
     batches: list[Any] = []
     outputs: list[Any] = []
     exchanges = []
@@ -91,7 +108,8 @@ def to_text(record: Record, *, scrubbed: bool, keep: Callable[[bytes], str]) -> 
         }
         for operation in record.operations
     ]
-    document = {
+    states = [{"gradient": state.gradient, "parameters": state.parameters} for state in record.optimizer_states]
+    return {
         "kind": KIND,
         "schema": SCHEMA,
         "scrubbed": scrubbed,
@@ -102,9 +120,10 @@ def to_text(record: Record, *, scrubbed: bool, keep: Callable[[bytes], str]) -> 
         "aliases": dict(record.aliases),
         "failures": {str(ordinal): message for ordinal, message in record.failures.items()},
         "unfinished": list(record.unfinished),
-        "numbers": json.loads(render({"batches": batches, "outputs": outputs}, keep)),
+        "numbers": json.loads(render({"batches": batches, "outputs": outputs, "states": states}, keep)),
+        "faults": msgspec.to_builtins(record.faults),
+        "optimizer_states": [[state.model_id, state.seq_id] for state in record.optimizer_states],
     }
-    return json.dumps(document, indent=1, default=_plain) + "\n"
 
 
 def from_text(text: str, fetch: Callable[[str], bytes]) -> Record:
@@ -112,7 +131,12 @@ def from_text(text: str, fetch: Callable[[str], bytes]) -> Record:
 
     Raises ValueError, TypeError, KeyError, IndexError or msgspec.ValidationError where it is not one.
     """
-    document = msgspec.convert(json.loads(text), RecordingDocument, str_keys=True)
+    return from_document(json.loads(text), fetch)
+
+
+def from_document(read: Any, fetch: Callable[[str], bytes]) -> Record:
+    """Return the record of a document as it was read; see `from_text`."""
+    document = msgspec.convert(read, RecordingDocument, str_keys=True)
     numbers = parse(json.dumps(document.numbers), fetch)
     batches = [_read_batch(batch) for batch in numbers["batches"]]
     outputs = [tuple(from_columns(rows["columns"], rows["count"])) for rows in numbers["outputs"]]
@@ -127,6 +151,11 @@ def from_text(text: str, fetch: Callable[[str], bytes]) -> Record:
         aliases=document.aliases,
         unfinished=document.unfinished,
         failures=document.failures,
+        faults=document.faults,
+        optimizer_states=tuple(
+            OptimizerState(model_id, seq_id, state["gradient"], state["parameters"])
+            for (model_id, seq_id), state in zip(document.optimizer_states, numbers.get("states", ()), strict=True)
+        ),
     )
 
 
@@ -173,7 +202,7 @@ def _read_batch(document: Mapping[str, Any]) -> Batch:
     )
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Write the mappings of a record, which need not be dicts."""
     if isinstance(value, Mapping):
         return dict(value)

@@ -43,7 +43,9 @@ def read_har(file: Path) -> tuple[RawExchange, ...]:
     for number, entry in enumerate(log["entries"]):
         try:
             read = _entry(entry)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except KeyError as error:
+            raise _malformed(file, f"entry {number} has no {error.args[0]}") from error
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise _malformed(file, f"entry {number}: {type(error).__name__}: {error}") from error
         if read is not None:
             found.append(read)
@@ -57,7 +59,7 @@ def read_har(file: Path) -> tuple[RawExchange, ...]:
 
 
 def _entry(entry: dict[str, Any]) -> tuple[datetime, RawExchange] | None:
-    request, response = entry["request"], entry["response"]
+    request, response = _part(entry, "request"), _part(entry, "response")
     path = urlsplit(request["url"]).path
     if PREFIX not in path:
         return None
@@ -81,6 +83,13 @@ def _entry(entry: dict[str, Any]) -> tuple[datetime, RawExchange] | None:
         media_type=str(content.get("mimeType") or ""),
         response=_text(content, binary="protobuf" in str(content.get("mimeType"))),
     )
+
+
+def _part(entry: dict[str, Any], name: str) -> dict[str, Any]:
+    part = entry[name]
+    if not isinstance(part, dict):
+        raise TypeError(f"{name} is no object")
+    return part
 
 
 def _placed(exchange: RawExchange, at_ms: float) -> RawExchange:

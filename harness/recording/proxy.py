@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -43,24 +42,31 @@ class RecordingProxy(Loopback):
     """`with RecordingProxy("https://host") as proxy:` - an SDK takes `proxy.base_url`; `proxy.exchanges()` has it all.
 
     Bodies pass unchanged, in both directions, compressed as they are. A request the upstream does not answer gets a
-    502 that says why, and is kept without a status. OSError when the port is taken; ParityError `upstream-malformed`.
+    502 that says why, and is kept without a status. Each exchange is given to `keep`, in a thread, before the client
+    has its answer; without one `exchanges` has them. OSError when the port is taken; ParityError `upstream-malformed`.
     """
 
-    def __init__(self, upstream: str, *, port: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        upstream: str,
+        *,
+        port: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+        keep: Callable[[RawExchange], None] | None = None,
+    ) -> None:
         self._upstream = _checked(upstream)
         self._clock = clock
         self._opened = clock()
-        self._lock = threading.Lock()
         self._kept: list[RawExchange] = []
+        self._keep = keep or self._kept.append
         self._connections: dict[object, str] = {}
         self._client: httpx.AsyncClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         super().__init__(Starlette(routes=[Route("/{rest:path}", self._serve, methods=_METHODS)]), port=port)
 
     def exchanges(self) -> tuple[RawExchange, ...]:
-        """Return what was said so far. Safe from any thread."""
-        with self._lock:
-            return tuple(self._kept)
+        """Return what was said so far, where nobody else keeps it. Safe from any thread."""
+        return tuple(self._kept)
 
     async def _serve(self, request: Request) -> Response:
         body = await request.body()
@@ -80,21 +86,20 @@ class RecordingProxy(Loopback):
             response.raw_headers = [*passed, (b"content-length", str(len(raw)).encode())]
         except httpx.HTTPError as error:
             response = Response(f"the upstream did not answer: {type(error).__name__}: {error}", 502)
-        with self._lock:
-            self._kept.append(
-                RawExchange(
-                    at_ms=at,
-                    answered_ms=self._now() if status is not None else None,
-                    connection=self._connections.setdefault(request.client, f"c{len(self._connections) + 1}"),
-                    method=request.method,
-                    path=request.url.path,
-                    headers={name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers.raw},
-                    body=body,
-                    status=status,
-                    media_type=media_type,
-                    response=plain,
-                )
-            )
+        exchange = RawExchange(
+            at_ms=at,
+            answered_ms=self._now() if status is not None else None,
+            connection=self._connections.setdefault(request.client, f"c{len(self._connections) + 1}"),
+            method=request.method,
+            path=request.url.path,
+            headers={name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers.raw},
+            body=body,
+            status=status,
+            media_type=media_type,
+            response=plain,
+        )
+        # A large body takes a while to write down; other requests do not wait for it.
+        await asyncio.to_thread(self._keep, exchange)
         return response
 
     def stop(self) -> None:

@@ -16,13 +16,14 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.contracts.model import Contract
+from harness.contracts.model import Contract, Polling
 from harness.reference import chunking, custom_loss, encoding, order, reduction, rules, values
 from harness.reference.chunking import BackwardCut, Cut, Estimate
 from harness.reference.custom_loss import Pairing
 from harness.reference.encoding import Codec
 from harness.reference.order import Order, Reservation, Turns
 from harness.reference.reduction import Merge, Metrics, Number
+from harness.reference.regularizers.pipeline import STRUCTURED, Structured
 from harness.reference.templates import fill
 from harness.reference.values import Array, Datum, TensorValue
 
@@ -80,10 +81,11 @@ class Behaviour:
     no data. Order: `turns` makes a model's turn-taking, `order` (or `serial_order`, when a client/config flag says so)
     plans a pass, `reservation` takes ids of a custom call, `seq_id` makes an id's number on the wire.
     Custom loss: `forward_inputs`, `leaf_shape` and `leaf_dtype` before the callback; `gradients` (loss and leaves to
-    arrays), `pair`, `weigh` (gradient to weights), `linearize` after it; `custom_call` says when the call returns,
-    `after_failure` what a failure leaves. Metrics: `reduce` over chunks, `merge` with the custom ones. Wire: `codec`
-    for passes, `body` fills a route's template. Polling: `rate_limit_delay` in seconds after a 429, None to fail.
-    `remembers_info`: get_info asks nothing.
+    arrays), `pair`, `weigh` (gradient to weights), `linearize` after it; `structured` has the steps of a loss with
+    regularizers, which are the same under every contract; `custom_call` says when the call returns, `after_failure`
+    what a failure leaves. Metrics: `reduce` over chunks, `merge` with the custom ones. Wire: `codec` for passes, `body`
+    fills a route's template. Polling: `rate_limit_delay` in seconds after a 429, None to fail. `remembers_info`:
+    get_info asks nothing.
     """
 
     contract: Contract
@@ -107,13 +109,14 @@ class Behaviour:
     pair: Pairing
     weigh: Callable[[Array], Array]
     linearize: Linearize
+    structured: Structured
     custom_call: Callable[[asyncio.Future[None]], Awaitable[None]]
     after_failure: Callable[[Turns, Exception], None]
     reduce: Callable[[Sequence[Mapping[str, Number]], Sequence[int]], Metrics]
     merge: Merge
     codec: Codec
     body: Callable[[str, Mapping[str, Any]], Any]
-    rate_limit_delay: Callable[[int], float | None]
+    rate_limit_delay: Callable[[Polling, int], float | None]
     remembers_info: bool
 
 
@@ -143,6 +146,7 @@ def behaviour_of(contract: Contract) -> Behaviour:
         pair=find("custom_loss.pairing"),
         weigh=custom_loss.negated,
         linearize=custom_loss.linearize,
+        structured=STRUCTURED,
         custom_call=find("sending.custom_call"),
         after_failure=find("failure.custom"),
         reduce=partial(reduction.reduce_metrics, reductions=reductions),

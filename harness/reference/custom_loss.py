@@ -5,6 +5,7 @@ torch is imported where it is used: a client that never runs a custom loss does 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from harness.reference.errors import (
     NoGradientError,
     NotScalarError,
 )
+from harness.reference.regularizers.telemetry import LossReport
 from harness.reference.values import DTYPES, TARGETS, WEIGHTS, Array, Datum, TensorValue
 
 if TYPE_CHECKING:
@@ -160,12 +162,15 @@ Pairing = Callable[[Sequence[Datum], Sequence[Array]], list[tuple[Datum, Array]]
 
 
 def truncating(data: Sequence[Datum], gradients: Sequence[Array]) -> list[tuple[Datum, Array]]:
-    """Pair as far as both go: datums without an output are left out. Observed in 0.7.0."""
+    """Pair as far as both go: datums without an output, or that the loss appended, are left out. Observed in 0.7.0."""
     return list(zip(data, gradients, strict=False))
 
 
 def strict(data: Sequence[Datum], gradients: Sequence[Array]) -> list[tuple[Datum, Array]]:
-    """Pair one to one. Raises BadOutputError when the numbers differ. Observed in 0.8.0 to 0.38.0."""
+    """Pair one to one. Raises BadOutputError when the numbers differ: fewer outputs, or a list that the loss changed.
+
+    Observed in 0.8.0 to 0.38.0.
+    """
     if len(data) != len(gradients):
         raise BadOutputError(f"{len(gradients)} outputs for {len(data)} datums")
     return list(zip(data, gradients, strict=True))
@@ -178,6 +183,8 @@ def linearize(
     pairs: Sequence[tuple[Datum, Array]], *, sparse: Callable[[Array], TensorValue], weigh: Callable[[Array], Array]
 ) -> list[Datum]:
     """Make the datums of the backward pass: the same tokens and targets, and the gradient turned into weights.
+
+    `pairs` has the datums as they are after the loss: what it wrote into them counts. Observed in 0.7.0 to 0.38.0.
 
     Raises InvalidInputError for a datum without target_tokens.
     """
@@ -198,11 +205,15 @@ def negated(gradient: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class CustomResult:
-    """What the custom loss gave: the backward datums, its metrics, and its value summed to one float."""
+    """What the custom loss gave: the backward datums, its metrics, its value summed to one float.
+
+    `report` is there when the loss was structured.
+    """
 
     data: list[Datum]
     metrics: Mapping[str, Any]
     value: float
+    report: LossReport | None = None
 
 
 def call_loss(
@@ -213,7 +224,11 @@ def call_loss(
     Raises LossFailedError for whatever the callback raises, and for a value that is not a tensor.
     """
     try:
-        loss, metrics = loss_fn(data, leaves)
+        result = loss_fn(data, leaves)
+        if inspect.iscoroutine(result):
+            result.close()
+            raise TypeError("it returned a coroutine; a loss that awaits is written as `async def`")
+        loss, metrics = result
         return loss, metrics, float(loss.detach().sum().item())
     except Exception as error:
         raise LossFailedError(f"{type(error).__name__}: {error}") from error

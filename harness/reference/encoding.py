@@ -16,6 +16,7 @@ import numpy as np
 from harness.contracts.model import Wire
 from harness.reference.errors import BadOutputError, InvalidInputError
 from harness.reference.reduction import Metrics
+from harness.reference.regularizers.telemetry import LossReport
 from harness.reference.templates import fill
 from harness.reference.values import DTYPES, Array, Datum, TensorValue
 
@@ -36,11 +37,12 @@ class PassRequest:
 
 @dataclass(frozen=True, slots=True)
 class PassOutput:
-    """The result of one pass request."""
+    """The result of one pass request, or of a call. `report` is there after a structured custom loss."""
 
     output_type: str
     outputs: list[dict[str, TensorValue]]
     metrics: Metrics
+    report: LossReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,17 @@ def json_bytes(body: Any) -> bytes:
         return json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
     except ValueError as error:
         raise InvalidInputError(f"the numbers cannot be sent: {error}") from error
+
+
+def json_object(content: bytes) -> dict[str, Any]:
+    """Read a JSON result. Raises BadOutputError when it is no object."""
+    try:
+        value = json.loads(content)
+    except ValueError as error:
+        raise BadOutputError(f"the result is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise BadOutputError("the result is no JSON object")
+    return value
 
 
 def encode_json(request: PassRequest, wire: Wire) -> Encoded:

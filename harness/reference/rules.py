@@ -8,8 +8,10 @@ from types import MappingProxyType
 
 import numpy as np
 
+from harness.contracts.model import Polling
 from harness.reference.errors import InvalidInputError
 from harness.reference.order import Turns
+from harness.reference.retrying import doubled
 from harness.reference.values import Datum
 
 # --- data without a datum ---------------------------------------------------------------------------------------------
@@ -82,17 +84,17 @@ CUSTOM_CALLS: Mapping[str, Callable[[asyncio.Future[None]], Awaitable[None]]] = 
 # --- polling ----------------------------------------------------------------------------------------------------------
 
 
-def fails(_attempt: int) -> float | None:
+def fails(_polling: Polling, _waits: int) -> float | None:
     """Fail at a 429. Observed in 0.7.0 to 0.20.0."""
     return None
 
 
-def backs_off(attempt: int) -> float | None:
-    """Wait 1, 2, 4 ... 30 seconds after a 429. Observed in 0.21.0 to 0.38.0. `attempt` counts from 0."""
-    return min(2.0**attempt, 30.0)
+def backs_off(polling: Polling, waits: int) -> float | None:
+    """Wait after a 429, longer each time. Observed in 0.21.0 to 0.38.0. `waits` counts from 0."""
+    return doubled(polling.first_delay, waits, polling.longest_delay)
 
 
-TOO_MANY_REQUESTS: Mapping[str, Callable[[int], float | None]] = MappingProxyType(
+TOO_MANY_REQUESTS: Mapping[str, Callable[[Polling, int], float | None]] = MappingProxyType(
     {"fails": fails, "backs_off": backs_off}
 )
 

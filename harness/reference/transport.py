@@ -1,6 +1,7 @@
 """HTTP for the reference client: submits with retries, and polls until there is a result.
 
-Requests in flight at the same time use connections of their own (HTTP/1.1 without pipelining).
+When is tried again is the contract's (`Contract.retry`, `Contract.polling`). Requests in flight at the same time use
+connections of their own (HTTP/1.1 without pipelining).
 """
 
 from __future__ import annotations
@@ -15,32 +16,33 @@ from typing import Any
 
 import httpx
 
+from harness.contracts.model import Polling, Retry, means
+from harness.reference import retrying
 from harness.reference.errors import BadOutputError, HttpStatusError, RequestFailedError, TransportError
 
-SUBMIT_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
-POLL_TIMEOUT = httpx.Timeout(45.0, connect=5.0)
-"""Seconds. Read in 0.7.0 to 0.38.0."""
-
-MAX_RETRIES = 10
-FIRST_DELAY, LONGEST_DELAY = 0.5, 10.0
-LONGEST_RETRY_AFTER = 60.0
-LONGEST_POLL_DELAY = 30.0
-
 Sleep = Callable[[float], Awaitable[None]]
+Clock = Callable[[], float]
+
+PACE = 0.8
+"""The part of the contract's most polls per second that the reference uses."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollRules:
-    """What a poll does about answers that are no result, besides asking again at once (408, 5xx, try_again)."""
+    """The contract's numbers for polls, and what a 429 costs: seconds after so many waits, or None to fail."""
 
-    bad_request_retries: int
-    rate_limit_delay: Callable[[int], float | None]
+    polling: Polling
+    rate_limit_delay: Callable[[Polling, int], float | None]
+
+
+class _Broken(Exception):  # noqa: N818 - never leaves this module: what it stands for does
+    """An answer that counts as a broken connection."""
 
 
 class Transport:
     """One tenant's connections. Belongs to one event loop; `close` it.
 
-    `sleep` waits, `carrier` replaces the network, where a test needs it.
+    `sleep` waits, `clock` tells seconds, `carrier` replaces the network, where a test needs it.
     """
 
     def __init__(
@@ -49,10 +51,15 @@ class Transport:
         api_key: str,
         *,
         user_agent: str,
+        retry: Retry,
         sleep: Sleep = asyncio.sleep,
+        clock: Clock = time.monotonic,
         carrier: httpx.AsyncBaseTransport | None = None,
     ) -> None:
+        self._retry = retry
         self._sleep = sleep
+        self._clock = clock
+        self._empty_left = retry.empty_bad_requests
         self._http = httpx.AsyncClient(
             base_url=base_url.rstrip("/"),
             headers={"x-api-key": api_key, "user-agent": user_agent},
@@ -67,32 +74,55 @@ class Transport:
         """Close every connection."""
         await self._http.aclose()
 
-    async def submit(self, path: str, content: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
+    async def submit(self, path: str, content: bytes, headers: Mapping[str, str], *, route: str = "") -> dict[str, Any]:
         """Post a request and return the JSON answer.
 
-        408, 409, 429, 5xx and connection errors are tried again, with the same idempotency key, up to ten times after
-        0.5, 1, 2 ... 10 seconds or what Retry-After says. Raises HttpStatusError, TransportError, BadOutputError.
+        It is tried again as the contract says of `route` (the path, unless given): attempts with one idempotency key
+        and, where these were given up for a reason that may pass, after a delay from the beginning with another key.
+        Raises HttpStatusError, TransportError, BadOutputError.
         """
-        key = f"parity-reference-{uuid.uuid4()}"
-        attempt = 0
+        route = route or path
+        rule = self._retry.again
+        began, rounds = self._clock(), 0
         while True:
-            sent = {**headers, "x-idempotency-key": key, "x-stainless-retry-count": str(attempt)}
-            delay = min(FIRST_DELAY * 2**attempt, LONGEST_DELAY)
             try:
-                response = await self._http.post(
-                    f"/api/v1/{path}", content=content, headers=sent, timeout=SUBMIT_TIMEOUT
-                )
+                return await self._attempts(path, content, headers, most=self._retry.attempts_of.get(route))
+            except (HttpStatusError, TransportError) as error:
+                passed = self._clock() - began
+                may_pass = isinstance(error, TransportError) or means(self._retry.statuses, error.status)
+                if route in rule.not_for or not may_pass or passed >= rule.within:
+                    raise
+                pause = retrying.doubled(rule.first_delay, rounds, rule.longest_delay)
+                rounds += 1
+                await self._sleep(min(pause, rule.within - passed))
+
+    async def _attempts(
+        self, path: str, content: bytes, headers: Mapping[str, str], *, most: int | None
+    ) -> dict[str, Any]:
+        retry = self._retry
+        key = f"parity-reference-{uuid.uuid4()}"
+        timeout = httpx.Timeout(retry.timeout, connect=retry.connect_timeout)
+        taken = 0
+        while True:
+            last = taken + 1 >= (most or retry.attempts)
+            sent = {**headers, "x-idempotency-key": key, "x-stainless-retry-count": str(taken)}
+            answered: Mapping[str, str] = {}
+            try:
+                response = await self._http.post(f"/api/v1/{path}", content=content, headers=sent, timeout=timeout)
             except httpx.HTTPError as error:
-                if attempt == MAX_RETRIES:
+                if last:
                     raise TransportError(f"{path}: {type(error).__name__}: {error}") from error
             else:
                 if response.is_success:
+                    self._went_well()
                     return _json(response)
-                if not _is_retried(response.status_code) or attempt == MAX_RETRIES:
-                    raise HttpStatusError(response.status_code, f"{path}: {response.status_code} {response.text[:500]}")
-                delay = _retry_after(response, delay)
-            await self._sleep(delay)
-            attempt += 1
+                status, answered = response.status_code, response.headers
+                if last or not retrying.is_retried(retry, status, answered):
+                    if self._counts_as_broken(response):
+                        raise TransportError(f"{path}: 400 without a body")
+                    raise HttpStatusError(status, f"{path}: {status} {response.text[:500]}")
+            await self._sleep(retrying.delay(retry, taken, answered))
+            taken += 1
 
     async def retrieve(
         self,
@@ -108,11 +138,17 @@ class Transport:
         not allow one. `roundtrip` is how long the submit took, in seconds.
         Raises RequestFailedError when the operation failed, HttpStatusError for a status that ends the wait.
         """
+        polling = rules.polling
+        pace = 1 / (polling.most_per_second * PACE)
         allow_metadata_only = True
         iteration = -1
         bad_requests = waits = 0
+        before = -pace
         while True:
             iteration += 1
+            if (early := before + pace - self._clock()) > 0:
+                await self._sleep(early)
+            before = self._clock()
             sent = {
                 **headers,
                 "content-type": "application/json",
@@ -123,55 +159,62 @@ class Transport:
             if iteration == 0:
                 sent["x-tinker-create-promise-roundtrip-time"] = str(roundtrip)
             try:
-                response = await self._http.post(
-                    "/api/v1/retrieve_future", content=body(allow_metadata_only), headers=sent, timeout=POLL_TIMEOUT
-                )
-            except httpx.HTTPError:
-                await self._sleep(min(2.0**waits, LONGEST_POLL_DELAY))
+                response = await self._poll(body(allow_metadata_only), sent, held=polling.timeout)
+            except (httpx.HTTPError, _Broken):
+                await self._sleep(retrying.doubled(polling.first_delay, waits, polling.longest_delay))
                 waits += 1
                 continue
             status = response.status_code
-            if status == 429 and (delay := rules.rate_limit_delay(waits)) is not None:
+            if status == 429 and (delay := rules.rate_limit_delay(polling, waits)) is not None:
                 await self._sleep(delay)
                 waits += 1
                 continue
             waits = 0
-            if status == 408 or 500 <= status < 600:
+            if means(polling.bad_request_reset, status):
                 bad_requests = 0
+            if means(polling.at_once, status):
                 continue
-            if status == 400 and bad_requests < rules.bad_request_retries:
+            if status == 400 and bad_requests < polling.bad_request_retries:
                 bad_requests += 1
                 continue
             if not response.is_success:
                 raise HttpStatusError(status, f"retrieve_future: {status} {response.text[:500]}")
-            if "json" not in response.headers.get("content-type", ""):
+            if "protobuf" in response.headers.get("content-type", ""):
                 return response
             answer = _json(response)
             if answer.get("type") == "try_again":
                 continue
             if answer.get("status") == "complete_metadata":
                 allow_metadata_only = False
+                # It says that there is something to fetch, and is fetched at once.
+                before = -pace
                 continue
             if "error" in answer:
                 raise RequestFailedError(str(answer["error"]))
             return response
 
+    async def _poll(self, content: bytes, headers: Mapping[str, str], *, held: float) -> httpx.Response:
+        limits = httpx.Timeout(held, connect=self._retry.connect_timeout)
+        response = await self._http.post("/api/v1/retrieve_future", content=content, headers=headers, timeout=limits)
+        if response.is_success:
+            self._went_well()
+        elif self._counts_as_broken(response):
+            raise _Broken
+        return response
+
+    def _counts_as_broken(self, response: httpx.Response) -> bool:
+        if response.status_code != 400 or response.headers.get("content-length", "0") != "0" or not self._empty_left:
+            return False
+        self._empty_left -= 1
+        return True
+
+    def _went_well(self) -> None:
+        self._empty_left = min(self._empty_left + 1, self._retry.empty_bad_requests)
+
 
 def now() -> float:
     """Return a clock for round trips, in seconds."""
     return time.perf_counter()
-
-
-def _is_retried(status: int) -> bool:
-    return status in (408, 409, 429) or status >= 500
-
-
-def _retry_after(response: httpx.Response, otherwise: float) -> float:
-    try:
-        seconds = float(response.headers.get("retry-after", ""))
-    except ValueError:
-        return otherwise
-    return seconds if 0 < seconds <= LONGEST_RETRY_AFTER else otherwise
 
 
 def _json(response: httpx.Response) -> dict[str, Any]:

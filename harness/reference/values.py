@@ -6,16 +6,19 @@ are is a strategy (`dense`, `csr_if_smaller`). A plain list has no dtype: its ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.reference.errors import InvalidInputError
 from harness.suite.data import DatumValue
+
+if TYPE_CHECKING:
+    import torch
 
 Array = npt.NDArray[Any]
 
@@ -70,6 +73,24 @@ class Datum:
 
     tokens: npt.NDArray[np.int64]
     inputs: Mapping[str, TensorValue]
+
+
+class TorchInputs(Mapping[str, "torch.Tensor"]):
+    """The inputs of a datum as torch tensors, converted when a loss asks for them: copies, which a loss may keep."""
+
+    def __init__(self, datum: Datum) -> None:
+        self._datum = datum
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(self._datum.inputs[name].dense().copy())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._datum.inputs)
+
+    def __len__(self) -> int:
+        return len(self._datum.inputs)
 
 
 def dense(array: Array) -> TensorValue:

@@ -9,17 +9,31 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TextIO
 
+from msgspec.structs import replace
+
 from harness.checks.causes import CAUSES
 from harness.checks.verdict import Outcome
-from harness.engine.events import CheckJudged, Event, RunFinished, RunStarted, ScenarioFinished, SubjectReady
-from harness.reports.tally import HELD, OUTCOMES, Tally, fails
-from harness.reports.text import cause_of, for_terminal
+from harness.engine.events import (
+    CheckJudged,
+    Event,
+    RecordingOpened,
+    RunFinished,
+    RunStarted,
+    ScenarioFinished,
+    SubjectReady,
+)
+from harness.reports.standing import counted, standing_lines, standings_of
+from harness.reports.tally import HELD, OUTCOMES, Tally, by_area, fails
+from harness.reports.text import cause_of, count, for_terminal
 
 _COLOURS: Mapping[str, str] = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
 _SHOWN: Mapping[Outcome, str] = {outcome: outcome.replace("_", "-") for outcome in OUTCOMES}
 _WIDTH = 100
 _SCREEN = 40
 """A failing scenario takes at most so many lines, its exchange by --trace aside."""
+
+_SCRIPTED = "tinker"
+"""The SDK whose scripts name its code; for any other one `parity repro` gives lines, which do not."""
 
 _SIDE = 46
 _ROWS = 4
@@ -61,6 +75,8 @@ class ConsoleReport:
                 self._begin(event)
             case SubjectReady():
                 self._introduce(event)
+            case RecordingOpened():
+                self._recording(event)
             case ScenarioFinished():
                 self._scenario(event)
             case RunFinished():
@@ -72,16 +88,31 @@ class ConsoleReport:
 
     def _begin(self, event: RunStarted) -> None:
         scenarios = {check.scenario for check in event.planned}
+        edition = event.edition
+        part = f"shard {edition.shard.index} of {edition.shard.of}, " if edition.shard else ""
         self._line(
             f"{event.sdk} {event.version} against {event.contract}: "
-            f"{_count(len(scenarios), 'scenario')}, {_count(len(event.planned), 'check')}"
+            f"{part}{count(len(scenarios), 'scenario')}, {count(len(event.planned), 'check')}"
         )
+        if edition.scored:
+            self._line(f"scored by suite revision {edition.scored}; what is later is run and decides nothing")
 
     def _introduce(self, event: SubjectReady) -> None:
         file = str(event.sdk.get("file", ""))
         # Every library is in the JSON report; what computes the numbers is what a reader may want to know now.
         library = next((f"{name} {event.libraries[name]}" for name in ("torch", "nx") if name in event.libraries), "")
         self._line(Painted("dim", "  ".join(part for part in (event.runtime, library, file) if part)))
+
+    def _recording(self, event: RecordingOpened) -> None:
+        self._line(f"recorded on {event.taken} by parity {event.parity}")
+        for word, told, names in (
+            ("stale", "changed since, not judged", event.stale),
+            ("new", "not recorded, not judged", event.unplanned),
+        ):
+            if names:
+                self._line(Painted("yellow", f"{word:<6}"), f"{count(len(names), 'scenario')} {told}:")
+                for text in textwrap.wrap(", ".join(names), _WIDTH - 7):
+                    self._line(f"       {text}")
 
     def _scenario(self, event: ScenarioFinished) -> None:
         if self._live:
@@ -95,8 +126,10 @@ class ConsoleReport:
         )
         word = Painted("red", "FAIL") if bad else Painted("green", "ok  ")
         note = f"  ({event.note})" if event.note else ""
-        counted = f"{_count(len(results), 'check')}{', ' + told if told else ''}"
-        self._line(word, f" {event.scenario}  {counted}  {event.seconds:.2f} s{note}")
+        if event.runs > 1:
+            note = f"  {_runs(event)}{note}"
+        many = f"{count(len(results), 'check')}{', ' + told if told else ''}"
+        self._line(word, f" {event.scenario}  {many}  {event.seconds:.2f} s{note}")
 
     def _progress(self) -> None:
         planned = self._tally.started.planned if self._tally.started else ()
@@ -115,6 +148,9 @@ class ConsoleReport:
         for scenario in dict.fromkeys(result.scenario for result in self._tally.in_plan_order()):
             self._failures(scenario)
         self._notes()
+        self._ledger()
+        self._unscored()
+        self._baseline()
         self._table()
         self._verdict(event)
         self._stream.flush()
@@ -139,11 +175,16 @@ class ConsoleReport:
         if run and run.around:
             lines.append(("  around    the first failure that has a place on the wire",))
             lines += [(_cut(f"    {text}"),) for text in run.around.splitlines()[:_AROUND]]
+        if run and run.runs > 1:
+            lines.append((f"  repeated  {_runs(run)}",))
         if run and run.note:
             lines.append((f"  note      {run.note}",))
         lines.append((f"  again     {self._command(scenario)}",))
         lines.append((f"  by hand   {self._by_hand(scenario)}",))
-        code = next((result.cause for result in bad if result.cause in CAUSES), bad[0].check)
+        # What follows from something else is explained there: its own code says little.
+        causes = [result.cause for result in bad if result.cause in CAUSES]
+        plain = bad[0].check if bad[0].outcome != "error" else "error"
+        code = next((cause for cause in causes if cause != "follows"), (causes or [plain])[0])
         lines.append((f"  meaning   parity explain {code}",))
         return lines
 
@@ -155,7 +196,10 @@ class ConsoleReport:
         started = self._tally.started
         arguments = list(started.arguments) if started else []
         given = dict(zip(arguments[::2], arguments[1::2], strict=False))
-        command = ["parity", "repro", scenario, "--sdk", given.get("--sdk", started.sdk if started else "")]
+        sdk = given.get("--sdk", f"{started.sdk}=={started.version}" if started else "")
+        command = ["parity", "repro", scenario, "--sdk", sdk]
+        if "--sdk-path" in given and sdk.startswith(f"{_SCRIPTED}=="):
+            command += ["--sdk-path", given["--sdk-path"]]
         if "--fixtures" in given:
             command += ["--fixtures", given["--fixtures"]]
         return shlex.join(command)
@@ -170,12 +214,45 @@ class ConsoleReport:
         for run in sorted(held_later, key=lambda run: run.scenario):
             self._line(Painted("yellow", "note"), f" {run.scenario}: {run.note}")
 
+    def _ledger(self) -> None:
+        """Say which entries say nothing any more, and how often a race was lost."""
+        for entry in self._tally.ledger:
+            if entry in self._tally.unused:
+                told = f" {entry.title}: the ledger lists it, but nothing was excused by it: {entry.reason}"
+                self._line(Painted("red", "unused"), told)
+            elif entry.rate == "sometimes":
+                judged = entry.known + entry.passed
+                self._line(Painted("yellow", "race"), f"  {entry.title}: failed as listed in {entry.known} of {judged}")
+
+    def _unscored(self) -> None:
+        """Name what does not hold and decides nothing."""
+        lost = [r for r in self._tally.in_plan_order() if r.unscored and fails(replace(r, unscored=False))]
+        for result in lost:
+            said = f"{result.scenario}:{result.check}  {_SHOWN[result.outcome]}: {result.message}"
+            self._line(Painted("yellow", "unscored"), f" {_cut(said.partition(chr(10))[0], _WIDTH - 9)}")
+
+    def _baseline(self) -> None:
+        """Say how the run stands against the earlier report: what is new first, what is known only counted."""
+        held = self._tally.baseline
+        if held is None:
+            return
+        results = {(result.scenario, result.check): result for result in self._tally.results}
+        labelled = [(each, results[each.scenario, each.check]) for each in held.labels]
+        standings = standings_of(self._tally)
+        name = self._tally.started.sdk if self._tally.started else ""
+        self._line("")
+        self._line(f"against {name} {held.version} (baseline of parity {held.parity}): {counted(standings)}")
+        for text in [*(f"{'':16}{part}" for part in held.apart), *standing_lines(standings)]:
+            self._line(text)
+        if unlisted := sum(each.label == "known" and fails(result) for each, result in labelled):
+            told = (
+                f"{count(unlisted, 'check')} failed in the baseline too, but no ledger lists that: the ledger decides"
+            )
+            self._line(Painted("yellow", told))
+
     def _table(self) -> None:
         """One row per area: the family of the check."""
-        rows: dict[str, dict[Outcome, int]] = {}
-        for result in self._tally.results:
-            area = result.check.partition(".")[0]
-            rows.setdefault(area, dict.fromkeys(OUTCOMES, 0))[result.outcome] += 1
+        rows = by_area(self._tally.results)
         if not rows:
             return
         columns = [outcome for outcome in OUTCOMES if outcome == "pass" or self._tally.totals[outcome]]
@@ -190,7 +267,7 @@ class ConsoleReport:
 
     def _verdict(self, event: RunFinished) -> None:
         totals = self._tally.totals
-        counted = ", ".join(f"{totals[outcome]} {_SHOWN[outcome]}" for outcome in OUTCOMES if totals[outcome])
+        told = ", ".join(f"{totals[outcome]} {_SHOWN[outcome]}" for outcome in OUTCOMES if totals[outcome])
         status = self._tally.exit_status
         if event.interrupted:
             sentence = Painted("red", "interrupted")
@@ -199,7 +276,11 @@ class ConsoleReport:
         else:
             sentence = Painted("red", "something diverged")
         self._line("")
-        self._line(f"{counted or 'nothing judged'} in {event.seconds:.1f} s: ", sentence)
+        slow = self._tally.started.slow if self._tally.started else ()
+        if slow:
+            scenarios = count(len({check.scenario for check in slow}), "slow scenario")
+            self._line(f"{scenarios}, {count(len(slow), 'check')}, left out (--slow includes them)")
+        self._line(f"{told or 'nothing judged'} in {event.seconds:.1f} s: ", sentence)
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -232,7 +313,7 @@ def _findings(bad: Sequence[CheckJudged], room: int) -> list[Line]:
             return [*lines, *((f"    {text}" if at else f"  ... {text}",) for at, text in enumerate(told))]
         if len(finding) > left:
             cut = len(finding) - max(left, 2) + 1
-            finding = [*finding[: max(left, 2) - 1], (f"    ... {_count(cut, 'line')} more in the JSON report",)]
+            finding = [*finding[: max(left, 2) - 1], (f"    ... {count(cut, 'line')} more in the JSON report",)]
         lines += finding
     return lines
 
@@ -241,16 +322,17 @@ def _finding(result: CheckJudged, checks: Sequence[str]) -> list[Line]:
     """Return one finding: what failed, both sides, where, and why."""
     first, *rest = result.message.splitlines() or [""]
     which = checks[0] if len(checks) == 1 else f"{checks[0]} and {len(checks) - 1} more"
-    said = for_terminal(f" {which}  {first}")
-    room = _WIDTH - 2 - len(_SHOWN[result.outcome])
-    lines: list[Line] = [("  ", Painted("red", _SHOWN[result.outcome]), _cut(said, room))]
+    room = _WIDTH - 3 - len(_SHOWN[result.outcome])
+    said, *more = textwrap.wrap(for_terminal(f"{which}  {first}"), room, max_lines=4, placeholder=" ...")
+    lines: list[Line] = [("  ", Painted("red", _SHOWN[result.outcome]), f" {said}")]
+    lines += [(f"    {line}",) for line in more]
     lines += [(_cut(f"    {line}"),) for line in rest]
     if result.expected or result.observed:
         lines += _beside(result.expected, result.observed)
     for name, value in (("where", result.where), ("cause", cause_of(result))):
         if value:
             text = " ".join(for_terminal(value).split())
-            wrapped = textwrap.wrap(text, _WIDTH - 14, max_lines=2, placeholder=" ...")
+            wrapped = textwrap.wrap(text, _WIDTH - 14, max_lines=4, placeholder=" ...")
             lines += [(f"    {name if at == 0 else '':<9} {part}",) for at, part in enumerate(wrapped)]
     return lines
 
@@ -284,5 +366,5 @@ def _alike(results: Sequence[CheckJudged]) -> list[tuple[CheckJudged, list[str]]
     return list(groups.values())
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _runs(event: ScenarioFinished) -> str:
+    return f"{event.failed_runs} of {event.runs} runs failed" if event.failed_runs else f"{event.runs} runs held"

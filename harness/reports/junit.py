@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
-from harness.engine.events import CheckJudged, Event, RunFinished
-from harness.reports.json_report import write_atomically
+from harness.engine.events import CheckJudged
 from harness.reports.tally import Tally, fails
 from harness.reports.text import cause_of, for_xml
 
@@ -19,7 +17,9 @@ def _case(result: CheckJudged, *, seconds: float) -> ET.Element:
     if result.outcome == "pass":
         return case
     kind = _ELEMENT.get(result.outcome, "failure" if fails(result) else "skipped")
-    message = for_xml(f"{result.outcome}: {result.message}")
+    if result.unscored:
+        kind = "skipped"
+    message = for_xml(f"{'unscored: ' if result.unscored else ''}{result.outcome}: {result.message}")
     element = ET.SubElement(case, kind, message=message)
     if kind != "skipped":
         element.set("type", result.outcome)
@@ -56,9 +56,18 @@ def junit_xml(tally: Tally) -> str:
             suite.set(name, str(count))
             totals[name] += count
         suite.set("time", f"{seconds:.3f}")
-        notes = "\n".join(part for part in (run.note, run.exchange) if part) if run else ""
+        repeated = f"{run.failed_runs} of {run.runs} runs did not hold" if run and run.runs > 1 else ""
+        notes = "\n".join(part for part in (repeated, run.note, run.exchange) if part) if run else ""
         if notes:
             ET.SubElement(suite, "system-out").text = for_xml(notes)
+    for scenario, checks in _left_out(tally).items():
+        cases = [ET.Element("testcase", classname=for_xml(scenario), name=for_xml(check)) for check in checks]
+        for case in cases:
+            ET.SubElement(case, "skipped", message="slow: left out without --slow")
+        counts = {"tests": len(cases), "failures": 0, "errors": 0, "skipped": len(cases)}
+        suite = ET.SubElement(root, "testsuite", {"name": for_xml(scenario), **{k: str(v) for k, v in counts.items()}})
+        suite.extend(cases)
+        totals = {name: totals[name] + count for name, count in counts.items()}
     for name, count in totals.items():
         root.set(name, str(count))
     root.set("time", f"{tally.finished.seconds if tally.finished else 0.0:.3f}")
@@ -66,14 +75,9 @@ def junit_xml(tally: Tally) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-class JUnitReport:
-    """Writes the JUnit file when the run ends, interrupted or not."""
-
-    def __init__(self, path: Path, tally: Tally) -> None:
-        self._path = path
-        self._tally = tally
-
-    def handle(self, event: Event) -> None:
-        """Write the file on the last event."""
-        if isinstance(event, RunFinished):
-            write_atomically(self._path, junit_xml(self._tally))
+def _left_out(tally: Tally) -> dict[str, list[str]]:
+    """Return the checks of slow scenarios that were not asked for, by scenario."""
+    checks: dict[str, list[str]] = {}
+    for planned in tally.started.slow if tally.started else ():
+        checks.setdefault(planned.scenario, []).append(planned.check)
+    return checks

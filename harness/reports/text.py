@@ -23,6 +23,11 @@ def _spelled(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+def count(number: int, noun: str) -> str:
+    """Return `1 check` or `2 checks`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def cause_of(result: CheckJudged) -> str:
     """Return the cause of a result in words: title, code, certainty and particulars; "" where none is known."""
     if not result.cause:
@@ -41,6 +46,11 @@ def encodable(text: str) -> str:
 def for_terminal(text: str) -> str:
     r"""Return `text` with control and reordering characters spelled (`\x1b`); tabs and newlines stay."""
     return encodable(_UNSAFE.sub(_spelled, text))
+
+
+def for_json(written: str) -> str:
+    """Return JSON text, written without `ensure_ascii`, with what a terminal cannot take escaped: it reads the same."""
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", written)
 
 
 def for_xml(text: str) -> str:

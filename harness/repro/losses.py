@@ -9,7 +9,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.suite.scenario import Loss
+from harness.suite.losses.pruning import pruned
+from harness.suite.scenario import AppendDatum, Effect, Loss, RemoveDatum, SetInput, UnsetInput
 
 _SUMS = "torch.zeros(len(logprobs), dtype=dtype).index_add(0, segments, {0})"
 
@@ -56,15 +57,30 @@ def end_to_end(data, logprobs, key):
 '''
 """What a loss with `fields` calls."""
 
+OVERWRITE = '''
+def overwrite(datum, key, values):
+    """Replace an input of the caller's datum by other numbers."""
+    old = datum.loss_fn_inputs[key]
+    new = types.TensorData(data=values, dtype=old.dtype, shape=old.shape)
+    datum.loss_fn_inputs[key] = new
+'''
+"""What a loss calls that writes into an input."""
+
 
 def loss_source(name: str, loss: Loss) -> list[str]:
     """Return the lines of a function `name(data, logprobs)` that returns the loss and its metrics."""
     lines = [f"def {name}(data, logprobs):"]
     if loss.about:
         lines.append(f'    """{_one_line(loss.about)}"""')
-    if loss.fail is not None:
-        return [*lines, f"    raise RuntimeError({quoted(loss.fail)})"]
-    code = [_node(node) for node in loss.nodes]
+    if loss.delay_seconds:
+        lines.append(f"    time.sleep({loss.delay_seconds})")
+    failures = (loss.fail, *(term.fail for term in ((loss.apart and loss.apart.regularizers) or ())))
+    for failure in failures:
+        if failure is not None:
+            return [*lines, f"    raise RuntimeError({quoted(failure)})"]
+    # Some nodes are for those who take the parts of a loss one by one; nobody writes what nobody looks at.
+    nodes, places = pruned(loss.nodes, (loss.loss, *loss.metrics.values()))
+    code = [_node(node) for node in nodes]
     used = "\n".join(code)
     if "dtype" in used:
         lines.append("    dtype = logprobs[0].dtype if logprobs else torch.float32")
@@ -74,8 +90,22 @@ def loss_source(name: str, loss: Loss) -> list[str]:
         lines.append("    # The datum that each token belongs to.")
         lines.append("    segments = torch.repeat_interleave(torch.arange(len(logprobs)), lengths)")
     lines += [f"    v{index} = {expression}" for index, expression in enumerate(code)]
-    metrics = ", ".join(f"{quoted(key)}: float(v{node}.detach())" for key, node in loss.metrics.items())
-    return [*lines, f"    return v{loss.loss}, {{{metrics}}}"]
+    metrics = ", ".join(f"{quoted(key)}: float(v{places[node]}.detach())" for key, node in loss.metrics.items())
+    lines += [f"    {_change(effect)}" for effect in loss.mutates]
+    return [*lines, f"    return v{places[loss.loss]}, {{{metrics}}}"]
+
+
+def _change(effect: Effect) -> str:
+    match effect:
+        case SetInput():
+            values = ", ".join(number(value) for value in effect.values)
+            return f"overwrite(data[{effect.datum}], {quoted(effect.key)}, [{values}])"
+        case UnsetInput():
+            return f"del data[{effect.datum}].loss_fn_inputs[{quoted(effect.key)}]"
+        case AppendDatum():
+            return f"data.append(data[{effect.datum}])"
+        case RemoveDatum():
+            return f"del data[{effect.datum}]"
 
 
 def quoted(text: str) -> str:

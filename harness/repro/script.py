@@ -9,22 +9,29 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.repro.losses import HELPER, loss_source, number, quoted
+from harness.repro.helpers import CANCEL, CONCURRENT, DRAWN, THREADED
+from harness.repro.losses import HELPER, OVERWRITE, loss_source, number, quoted
 from harness.suite.data import TARGETS, DatumValue, InputValue, expand, stream_of
 from harness.suite.scenario import (
     Await,
+    Cancel,
+    Close,
+    ComputeRegularizers,
     CreateModel,
     DataSpec,
+    Exit,
     Forward,
     ForwardBackward,
     ForwardBackwardCustom,
     GeneratedData,
     GetInfo,
+    Idle,
     LoadState,
     LoadStateWithOptimizer,
     Loss,
@@ -36,7 +43,15 @@ from harness.suite.scenario import (
 LITERAL_NUMBERS = 20_000
 """Data with more numbers than this is drawn by the script, from the suite's documented generator."""
 
+_PATIENCE = 3
+"""So many times the scenario's timeout a script may take: it counts creating sessions and models too."""
+
 _WIDTH = 100
+
+_SOURCE = """
+sys.dont_write_bytecode = True
+sys.path.insert(0, {folder})  # this code is run, whatever release is installed
+"""
 
 _HEAD = '''
 import tinker
@@ -98,95 +113,73 @@ def ready(client):
     return client.result() if hasattr(type(client), "result") else client
 '''
 
-_CONCURRENT = '''
-# --- calls of an asyncio program: started one after the other, awaited later ---
 
-LOOP = asyncio.new_event_loop()
-threading.Thread(target=LOOP.run_forever, daemon=True).start()
+def python_script(scenario: Scenario, losses: Mapping[str, Loss], *, sdk: str, folder: PurePath | None = None) -> str:
+    """Return the script of a scenario for `sdk` (`tinker==0.38.0`). `losses` has those the scenario names.
 
-
-class Started:
-    """A call that runs as a task; its first synchronous part has run."""
-
-    def __init__(self, call):
-        self.task = asyncio.run_coroutine_threadsafe(self._begin(call), LOOP).result()
-
-    async def _begin(self, call):
-        task = asyncio.ensure_future(call())
-        await asyncio.sleep(0)
-        return task
-
-    def result(self):
-        return asyncio.run_coroutine_threadsafe(self._wait(), LOOP).result()
-
-    async def _wait(self):
-        return await (await self.task)
-'''
-
-_DRAWN = '''
-# --- numbers drawn as the suite draws them: the same everywhere ---
-
-WORD = (1 << 64) - 1
-
-
-def mix(x):
-    x = (x + 0x9E3779B97F4A7C15) & WORD
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & WORD
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & WORD
-    return x ^ (x >> 31)
-
-
-def below(n, seed, stream, index, count):
-    """Draw `count` whole numbers in [0, n) for the datum at `index`."""
-    start = mix((mix((mix(seed) + stream) & WORD) + index) & WORD)
-    return [((mix((start + k) & WORD) >> 32) * n) >> 32 for k in range(count)]
-'''
-
-
-def python_script(scenario: Scenario, losses: Mapping[str, Loss], *, sdk: str) -> str:
-    """Return the script of a scenario for `sdk` (`tinker==0.38.0`). `losses` has those the scenario names."""
-    concurrent = any(getattr(step, "style", "blocking") == "concurrent" for step in scenario.stimulus.steps)
+    With `folder` the SDK is imported from there; the release named is then what brings its dependencies.
+    """
+    styles = {getattr(step, "style", "blocking") for step in scenario.stimulus.steps}
+    concurrent, threaded = "concurrent" in styles, "thread" in styles
+    kinds = {type(step) for step in scenario.stimulus.steps}
     expanded = {name: expand(spec) for name, spec in scenario.stimulus.data.items()}
     drawn = {
         name
         for name, datums in expanded.items()
         if scenario.stimulus.data[name].generate and _size(datums) > LITERAL_NUMBERS
     }
+    used = dict.fromkeys(step.loss for step in scenario.stimulus.steps if isinstance(step, ForwardBackwardCustom))
     modules = (
-        {"os", "sys"} | ({"functools"} if expanded else set()) | ({"asyncio", "threading"} if concurrent else set())
+        {"faulthandler", "os", "sys"}
+        | ({"functools"} if expanded else set())
+        | ({"asyncio", "threading"} if concurrent else set())
+        | ({"concurrent.futures"} if threaded else set())
+        | ({"time"} if Idle in kinds or any(losses[name].delay_seconds for name in used) else set())
     )
-    head = "\n".join(["", *(f"import {module}" for module in sorted(modules)), _HEAD])
-    lines = [*_about(scenario, sdk), *head.rstrip("\n").splitlines()]
-    if concurrent:
-        lines += ["", *_CONCURRENT.rstrip("\n").splitlines()]
+    start = "" if folder is None else _SOURCE.format(folder=quoted(str(folder)))
+    needed_first = _HEAD if folder is None else _late(_HEAD)
+    head = "\n".join(["", *(f"import {module}" for module in sorted(modules)), start + needed_first])
+    lines = [*_about(scenario, sdk, folder), *head.rstrip("\n").splitlines()]
+    for needed, part in ((Cancel in kinds, CANCEL), (concurrent, CONCURRENT), (threaded, THREADED)):
+        if needed:
+            lines += ["", *part.rstrip("\n").splitlines()]
     if drawn:
-        lines += ["", *_DRAWN.rstrip("\n").splitlines()]
+        lines += ["", *DRAWN.rstrip("\n").splitlines()]
     if expanded:
         lines += ["", "", "# --- the data ---"]
     for name, datums in expanded.items():
         built = _drawn(scenario.stimulus.data[name]) if name in drawn else _literal(datums)
         lines += ["", "", "@functools.cache", f"def {name}():", *built]
-    used = dict.fromkeys(step.loss for step in scenario.stimulus.steps if isinstance(step, ForwardBackwardCustom))
     if used:
         sources = [loss_source(_function(name), losses[name]) for name in used]
         lines += ["", "", "# --- the loss ---"]
-        if any("end_to_end(" in line for source in sources for line in source):
-            lines += ["", *HELPER.rstrip("\n").splitlines()]
+        for helper, name in ((HELPER, "end_to_end("), (OVERWRITE, "overwrite(")):
+            if any(name in line for source in sources for line in source):
+                lines += ["", *helper.rstrip("\n").splitlines()]
         for source in sources:
             lines += ["", "", *_folded(source)]
     lines += ["", "", "# --- the scenario ---", "", "", "def main():"]
+    lines.append("    sys.stdout.reconfigure(line_buffering=True)")
+    lines.append("    # A call that never returns ends the script, with the stacks of all threads.")
+    lines.append(f"    faulthandler.dump_traceback_later({_PATIENCE * scenario.timeout:g}, exit=True)")
     lines.append("    service = tinker.ServiceClient(base_url=BASE_URL, api_key=API_KEY)")
     for step in scenario.stimulus.steps:
         lines += _folded([f"    {_step(step)}"])
-    lines += ['    if hasattr(service, "close"):', '        service.close("success").result()']
+    if not {Close, Exit} & kinds:
+        lines += ['    if hasattr(service, "close"):', '        service.close("success").result()']
     lines += ["", "", 'if __name__ == "__main__":', "    main()"]
     return "\n".join(lines) + "\n"
 
 
-def _about(scenario: Scenario, sdk: str) -> list[str]:
+def _late(head: str) -> str:
+    """Mark the imports as those that have to stand after a statement."""
+    return re.sub(r"^((?:import|from) .+)$", r"\1  # noqa: E402", head, flags=re.MULTILINE)
+
+
+def _about(scenario: Scenario, sdk: str, folder: PurePath | None) -> list[str]:
     why = textwrap.wrap(" ".join(scenario.why.split()), _WIDTH - 2, break_on_hyphens=False)
     return [
-        f'"""{scenario.id}: {scenario.title.replace(chr(34), chr(39))}',
+        *textwrap.wrap(f'"""{scenario.id}: {scenario.title.replace(chr(34), chr(39))}', _WIDTH, break_on_hyphens=False),
         "",
         *(line.replace("\\", "\\\\").replace('"', "'") for line in why),
         "",
@@ -195,6 +188,7 @@ def _about(scenario: Scenario, sdk: str) -> list[str]:
         f"    pip install {sdk} torch",
         f"    parity serve --scenario {scenario.id}",
         "    python FILE BASE_URL [API_KEY]",
+        *([] if folder is None else ["", "The SDK's code is that of the folder below; pip brings what it needs."]),
         '"""',
     ]
 
@@ -293,12 +287,23 @@ def _step(step: Step) -> str:
             return f"{step.id} = ready({created})"
         case Await():
             return f"wait({quoted(step.of)})"
+        case Cancel():
+            return f"cancel({quoted(step.of)})"
+        case Idle():
+            return f"time.sleep({step.seconds:g})"
+        case Close():
+            return 'service.close("success").result()'
+        case Exit():
+            return "return  # the script ends here, whatever is in flight"
+        case ComputeRegularizers():
+            return f'print("{step.id}: this SDK composes no regularizers offline")'
         case GetInfo():
             return f"show({quoted(step.id)}, {step.model}.get_info())"
     concurrent = step.style == "concurrent"
     method = step.__struct_config__.tag
     call = f"{step.model}.{method}{'_async' if concurrent else ''}({_arguments(step)})"
-    made = f"Started(lambda: {call})" if concurrent else call
+    wrapped = {"concurrent": f"Started(lambda: {call})", "thread": f"Threaded({step.model}, lambda: {call})"}
+    made = wrapped.get(step.style, call)
     return f"submit({quoted(step.id)}, lambda: {made})"
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ def plain(value: Any) -> Any:
         tag = {config.tag_field: config.tag} if config.tag_field else {}
         return tag | {
             each.encode_name: plain(content)
-            for each in msgspec.structs.fields(value)
+            for each in _fields(type(value))
             if (content := getattr(value, each.name)) != _default(each)
         }
     if isinstance(value, Mapping):
@@ -39,6 +40,12 @@ def digest(value: Any) -> str:
     """Return the SHA-256, in hexadecimal, over the canonical form as UTF-8 JSON without white space."""
     text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def _fields(kind: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    # msgspec evaluates every annotation of the class anew each time.
+    return msgspec.structs.fields(kind)
 
 
 def _default(each: msgspec.structs.FieldInfo) -> Any:

@@ -18,17 +18,24 @@ ROWS: tuple[str, ...] = (
     *(str(number) for number in range(1, 84)),
     *(f"L{number}" for number in range(1, 23)),
     *(f"U{number}" for number in range(1, 37)),
+    *(f"C{number}" for number in range(1, 21)),
 )
-"""Every row there must be: found by hand (1 to 83), alive today (L), met by users (U)."""
+"""Every row there must be: found by hand (1 to 83), alive today (L), met by users (U), measured in Tinkex 0.4.0 (C)."""
 
-_PARTS = (("Found by hand", ""), ("Alive today", "L"), ("Met by users", "U"))
+_PARTS = (("Found by hand", ""), ("Alive today", "L"), ("Met by users", "U"), ("Measured in Tinkex 0.4.0", "C"))
 
 
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One row: what differed, and `by` (scenario:check), `out` (why not) or `later` (under which topic)."""
+    """One row: what differed, and `by` (scenario:check), `out` (why not) or `later` (under which topic).
+
+    Of a row about one SDK, `by` diverges, for the `causes` told there, and `agrees` keeps the SDK's contract: green by
+    it, and red by the contract tinker-0.38.0.
+    """
 
     what: str
     by: tuple[str, ...] = ()
+    causes: tuple[str, ...] = ()
+    agrees: tuple[str, ...] = ()
     out: str = ""
     later: str = ""
     note: str = ""
@@ -48,7 +55,7 @@ def load_coverage(fixtures: Path) -> Coverage:
 
 def render(coverage: Coverage) -> str:
     """Return the document."""
-    covered = sum(bool(row.by) for row in coverage.rows.values())
+    covered = sum(bool(row.by or row.agrees) for row in coverage.rows.values())
     later = sum(bool(row.later) for row in coverage.rows.values())
     lines = [
         "# Coverage",
@@ -71,9 +78,16 @@ def render(coverage: Coverage) -> str:
 
 def _cell(row: Row) -> str:
     note = f" ({row.note})" if row.note else ""
-    if row.by:
-        return ", ".join(f"`{reference}`" for reference in row.by) + note
+    if row.by or row.agrees:
+        parts = [_references(row.by), f"agrees: {_references(row.agrees)}" if row.agrees else ""]
+        if row.causes:
+            parts[0] += f": {', '.join(row.causes)}"
+        return "; ".join(part for part in parts if part) + note
     return f"later: {row.later}" if row.later else f"out: {row.out}"
+
+
+def _references(references: tuple[str, ...]) -> str:
+    return ", ".join(f"`{reference}`" for reference in references)
 
 
 def _apart(apart: Mapping[str, str]) -> list[str]:

@@ -119,9 +119,9 @@ def load_loss(path: Path) -> Loss:
     return loss
 
 
-def required_capabilities(scenario: Scenario) -> frozenset[str]:
-    """Return the capabilities a driver needs: the operations used, by their `do`, and `concurrent` if a step is."""
-    return capabilities(scenario)
+def required_capabilities(scenario: Scenario, losses: Mapping[str, Loss]) -> frozenset[str]:
+    """Return the capabilities a driver needs: operations by their `do`, `concurrent`, and what the losses need."""
+    return capabilities(scenario, losses)
 
 
 class _NotPlainError(Exception):

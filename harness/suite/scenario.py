@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
+from harness.suite.composition import Apart, ExpectedReport
 from mock_server.script import Script
 
 Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$", max_length=40)]
 ScenarioId = Annotated[str, Meta(pattern="^[a-z0-9_-]+(/[a-z0-9_-]+)+$", max_length=80)]
-Style = Literal["blocking", "concurrent"]
+Style = Literal["blocking", "concurrent", "thread"]
+"""How a call is made: on the thread that runs the steps; as a task of the user's own scheduler; or from a thread that
+belongs to the model, which makes the model's calls of this style one after the other."""
+
 Container = Literal["tensor", "native", "list"]
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -85,7 +89,7 @@ class DataSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StepBase(Struct, frozen=True, forbid_unknown_fields=True, tag_field="do", kw_only=True):
-    """A public SDK call (`id` names its result) or one await."""
+    """A public SDK call (`id` names its result), or what is done between calls."""
 
 
 class CreateModel(StepBase, frozen=True, tag="create_model", kw_only=True):
@@ -118,13 +122,35 @@ class ForwardBackward(StepBase, frozen=True, tag="forward_backward", kw_only=Tru
 
 
 class ForwardBackwardCustom(StepBase, frozen=True, tag="forward_backward_custom", kw_only=True):
-    """`forward_backward_custom(data, loss)`: submitted, not awaited. `loss` names a file of `fixtures/losses/`."""
+    """`forward_backward_custom(data, loss)`: submitted, not awaited. `loss` names a file of `fixtures/losses/`.
+
+    The options are for an SDK with structured regularizers, and for a loss that is taken apart: gradient norms are
+    tracked; regularizers that are plain functions run in an executor; each has so many seconds.
+    """
 
     id: Name
     data: Name
     loss: str
     model: Name = "model"
     style: Style = "blocking"
+    track_grad_norms: bool = False
+    run_sync_in_executor: bool = False
+    regularizer_timeout: float | None = None
+
+
+class ComputeRegularizers(StepBase, frozen=True, tag="compute_regularizers", kw_only=True):
+    """Compute a loss that is taken apart offline: value, norms and report, without a server.
+
+    `logprobs` names the input of each datum that holds its logprobs. Returns its result at once; needs no await.
+    """
+
+    id: Name
+    data: Name
+    loss: str
+    logprobs: str = "logprobs"
+    track_grad_norms: bool = False
+    run_sync_in_executor: bool = False
+    regularizer_timeout: float | None = None
 
 
 class OptimStep(StepBase, frozen=True, tag="optim_step", kw_only=True):
@@ -185,11 +211,35 @@ class Await(StepBase, frozen=True, tag="await", kw_only=True):
     of: Name
 
 
+class Cancel(StepBase, frozen=True, tag="cancel", kw_only=True):
+    """Cancel what step `of` returned, without waiting for it. A later await says what became of it."""
+
+    of: Name
+
+
+class Idle(StepBase, frozen=True, tag="idle", kw_only=True):
+    """Do nothing for so many seconds. What the client does on its own, it does meanwhile."""
+
+    seconds: float
+
+
+class Close(StepBase, frozen=True, tag="close", kw_only=True):
+    """Close the client here instead of after the last step. The result is `close`."""
+
+
+class Exit(StepBase, frozen=True, tag="exit", kw_only=True):
+    """Let the program end here, as a script does after its last line, whatever is in flight. The last step.
+
+    The client is not closed. The result is `exit`: the process was gone in good time, or it was not (a hang).
+    """
+
+
 Step = (
     CreateModel
     | Forward
     | ForwardBackward
     | ForwardBackwardCustom
+    | ComputeRegularizers
     | OptimStep
     | SaveState
     | LoadState
@@ -197,6 +247,10 @@ Step = (
     | SaveWeightsForSampler
     | GetInfo
     | Await
+    | Cancel
+    | Idle
+    | Close
+    | Exit
 )
 
 # --- the scenario -----------------------------------------------------------------------------------------------------
@@ -209,25 +263,51 @@ class Tolerance(Struct, frozen=True, forbid_unknown_fields=True):
     atol: float = 1e-6
 
 
+class ClientOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """How the client is made. `telemetry` leaves the SDK's telemetry on, which drivers otherwise switch off."""
+
+    telemetry: bool = False
+
+
 class Stimulus(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the client is asked to do and how the server answers. Its digest identifies the scenario's content."""
 
     steps: tuple[Step, ...]
     data: dict[Name, DataSpec] = {}
     server: Script = Script()
+    client: ClientOptions = ClientOptions()
+
+
+class Also(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Checks that apply, beside the common ones, at a range of described releases.
+
+    `from` and `until` are releases (`0.38.0`) and belong to the range; left out, it begins or ends with the timeline.
+    """
+
+    checks: tuple[str, ...]
+    since: str = field(default="", name="from")
+    until: str = ""
 
 
 class Judgement(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which checks apply, and with which tolerance. Not part of the digest."""
+    """Which checks apply, and with which tolerance. Not part of the digest.
+
+    `checks` apply at every release, those of `also` where releases end differently. `expect` has closed forms of
+    reports.
+    """
 
     checks: tuple[str, ...]
+    also: tuple[Also, ...] = ()
     tolerance: Tolerance = Tolerance()
+    expect: tuple[ExpectedReport, ...] = ()
 
 
 class Scenario(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One scenario. `id` equals the file's path below `fixtures/scenarios/` without its suffix.
 
-    `timeout` is in seconds, for the whole run; a call still open then is a hang, which is a verdict.
+    `timeout` is in seconds, for the whole run; a call still open then is a hang, which is a verdict. `slow`: left out
+    unless it is asked for. `exclusive`: judges arrival or timing, and is never run beside another. `repeat`: run so
+    often, where a race is judged; every run must hold.
     """
 
     id: ScenarioId
@@ -236,9 +316,42 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     stimulus: Stimulus
     judge: Judgement
     timeout: float = 20.0
+    slow: bool = False
+    exclusive: bool = False
+    repeat: Annotated[int, Meta(ge=1, le=100)] = 1
 
 
 # --- a loss as data ---------------------------------------------------------------------------------------------------
+
+
+class EffectBase(Struct, frozen=True, forbid_unknown_fields=True, tag_field="do", kw_only=True):
+    """What a loss does to the caller's data, in place. `datum` counts from 0."""
+
+    datum: int
+
+
+class SetInput(EffectBase, frozen=True, tag="set", kw_only=True):
+    """Replace an input by other finite numbers; dtype and shape stay."""
+
+    key: str
+    values: tuple[float | int, ...]
+
+
+class UnsetInput(EffectBase, frozen=True, tag="unset", kw_only=True):
+    """Remove an input."""
+
+    key: str
+
+
+class AppendDatum(EffectBase, frozen=True, tag="append", kw_only=True):
+    """Append a datum that is there once more, at the end of the list."""
+
+
+class RemoveDatum(EffectBase, frozen=True, tag="remove", kw_only=True):
+    """Remove a datum from the list; those after it move up."""
+
+
+Effect = SetInput | UnsetInput | AppendDatum | RemoveDatum
 
 
 class Loss(Struct, frozen=True, forbid_unknown_fields=True):
@@ -246,11 +359,18 @@ class Loss(Struct, frozen=True, forbid_unknown_fields=True):
 
     `nodes[k]` is `[op, argument, ...]`; arguments are indices of earlier nodes unless the operation says otherwise.
     `loss` is the node that is returned as the loss (scalar, except where a scenario wants the error), `metrics` maps
-    names to scalar nodes. `fail` makes the callback raise instead, with that message.
+    names to scalar nodes. `numbers`: the callback makes numbers of the metrics itself where its tensor library would
+    also take tensors, as users write it. `apart` is the same loss for an SDK that takes regularizers beside the
+    loss. `fail` makes the callback raise instead, with that message. `delay_seconds` is how
+    long the callback takes at least. `mutates` is what it does, in order, to the data it is given, having computed.
     """
 
     nodes: tuple[tuple[Any, ...], ...]
     loss: int
     metrics: dict[str, int] = {}
     about: str = ""
+    numbers: bool = False
+    apart: Apart | None = None
     fail: str | None = None
+    delay_seconds: float = 0.0
+    mutates: tuple[Effect, ...] = ()

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from harness.schemas import cleaned
 from harness.suite.losses.operations import OPERATIONS, ArgumentKind, Operation
 from harness.suite.scenario import Loss, Scenario
 
@@ -23,12 +24,12 @@ _ARGUMENTS: dict[ArgumentKind, dict[str, Any]] = {
 
 def scenario_schema() -> dict[str, Any]:
     """Return the JSON Schema of a scenario, as its TOML reads in JSON."""
-    return {"$schema": _DIALECT, "title": "parity scenario", **msgspec.json.schema(Scenario)}
+    return {"$schema": _DIALECT, "title": "parity scenario", **cleaned(msgspec.json.schema(Scenario))}
 
 
 def loss_schema() -> dict[str, Any]:
     """Return the JSON Schema of a loss file; each operation has its own arguments."""
-    schema = msgspec.json.schema(Loss)
+    schema = cleaned(msgspec.json.schema(Loss))
     nodes = schema["$defs"]["Loss"]["properties"]["nodes"]
     nodes["items"] = {"oneOf": [_node(operation) for operation in OPERATIONS.values()]}
     nodes["minItems"] = 1

@@ -6,12 +6,32 @@ of the reference; they add to each request the call and phase it belongs to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.drivers.protocol import StepResult
 from mock_server.record import AnyArray, Batch, Gap, Tensor, Violation
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One sending of a request, or one poll for its result.
+
+    `answer` is the status as text, `try_again`, `metadata` or `failed` for a 200 that says so, `broken` where no answer
+    arrived whole. `key` tells idempotency keys apart: 0 for the first one, 1 for the next other one. `same`: body and
+    data are the first attempt's. `asks` are headers of the answer about trying again (Retry-After, x-should-retry).
+    `took` is whether the request took effect by then. `at_ms` and `answered_ms` are when it arrived and was answered,
+    in milliseconds of the run; golden traces have no times (-1).
+    """
+
+    answer: str
+    key: int = 0
+    same: bool = True
+    asks: Mapping[str, str] = field(default_factory=dict)
+    took: bool = True
+    at_ms: float = -1.0
+    answered_ms: float = -1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +45,8 @@ class Request:
     requests) were already answered when it arrived. `model` is an alias or "".
     `call` (a step id) and `phase` (`forward`, `backward`, "") are known for golden traces only, else "".
     `outputs` and `metrics` are what the operation's result carried, when it took effect; `failure` is the server's
-    message when it failed.
+    message when it failed. `attempts` are its sendings, `polls` what was answered to those who asked for its result:
+    both only where there was more than one, or something else than a success. `status` is the last attempt's.
     """
 
     route: str
@@ -42,9 +63,11 @@ class Request:
     status: int | None
     call: str = ""
     phase: str = ""
-    outputs: tuple[Mapping[str, Tensor], ...] = ()
+    outputs: Sequence[Mapping[str, Tensor]] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     failure: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    polls: tuple[Attempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,12 +88,53 @@ class TrainingState:
     parameters: AnyArray
 
 
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """What became of one instruction of the scenario's fault script.
+
+    `times` is how often it is to be played, None for always; `played` how often it was, 1 at most where that is always.
+    `seen` is how many requests it counted; golden traces do not have it (0).
+    """
+
+    kind: str
+    route: str
+    times: int | None
+    played: int
+    seen: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One heartbeat of the session: its body, what it was answered (None: nothing), and when it came.
+
+    Golden traces keep one of each body and status, without times.
+    """
+
+    body: Any
+    status: int | None = 200
+    at_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SharedKey:
+    """An idempotency key that different requests carry: the first two of them, and how many there are."""
+
+    first: str
+    again: str
+    requests: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
     """One scenario run.
 
     `requests` are in canonical order: by model, then seq_id (by arrival where there is none). `control` are the
     requests of session and model set-up and end, in order of arrival, without polls, heartbeats and telemetry.
+    `faults` are the instructions of the fault script, in its order.
+    `beats` are the heartbeats of the first session. `lived` is when it was created and when it was closed or, where it
+    was not, last heard of, in milliseconds; golden traces have no times. `late` are the routes of requests that came
+    after it was closed, telemetry aside. `shared_keys` are idempotency keys that are not one request's own; golden
+    traces have none.
     """
 
     scenario: str
@@ -84,3 +148,8 @@ class Trace:
     violations: tuple[Violation, ...] = ()
     gaps: tuple[Gap, ...] = ()
     unknown_fields: tuple[str, ...] = ()
+    faults: tuple[Instruction, ...] = ()
+    beats: tuple[Beat, ...] = ()
+    lived: tuple[float, float] | None = None
+    late: tuple[str, ...] = ()
+    shared_keys: tuple[SharedKey, ...] = ()

@@ -14,8 +14,12 @@ from typing import Any
 import msgspec
 
 from harness.drivers.protocol import StepResult
-from harness.trace.model import Request, Retrieval, Trace, TrainingState
-from mock_server.record import Exchange, Gap, Operation, Record, Violation
+from harness.trace.attempts import POLL, Sent, Server, attempts_of, fold
+from harness.trace.keys import shared_keys
+from harness.trace.lifetime import lifetime
+from harness.trace.model import Instruction, Request, Retrieval, Trace, TrainingState
+from mock_server.faults.script import Fault
+from mock_server.record import Exchange, FaultUse, Gap, Operation, Record, Violation
 
 CALL_HEADER = "x-parity-call"
 PHASE_HEADER = "x-parity-phase"
@@ -36,7 +40,7 @@ _CONTROL_ROUTES = frozenset(
         "unload_model",
     }
 )
-_BACKGROUND_ROUTES = frozenset({"retrieve_future", "session_heartbeat", "telemetry"})
+_BACKGROUND_ROUTES = frozenset({POLL, "session_heartbeat", "telemetry"})
 _LEFT_OUT = _BACKGROUND_ROUTES | {"?"}
 """Background traffic is judged elsewhere or not at all; an unknown path is a violation, not a step of the run."""
 
@@ -58,33 +62,43 @@ _VERSION_KEYS = frozenset({"sdk_version"})
 
 
 def make_trace(
-    scenario_id: str, stimulus_digest: str, contract_id: str, record: Record, steps: Sequence[StepResult]
+    scenario_id: str,
+    stimulus_digest: str,
+    contract_id: str,
+    record: Record,
+    steps: Sequence[StepResult],
+    *,
+    faults: Sequence[Fault] = (),
 ) -> Trace:
     """Return the trace of one scenario run.
 
-    `record` is what the server saw of the run, `steps` what the driver answered. Calls and phases are taken from the
-    labels of the reference (`x-parity-call`, `x-parity-phase`), which are dropped from the headers; a subject sends
-    none, so that its requests carry empty ones.
+    `record` is what the server saw of the run, `steps` what the driver answered, `faults` the server's fault script.
+    Calls and phases are taken from the labels of the reference (`x-parity-call`, `x-parity-phase`), which are dropped
+    from the headers; a subject sends none, so that its requests carry empty ones.
     """
     rename = _renamer(record.aliases)
-    kept = _kept(record.exchanges)
-    ranks = {exchange.ordinal: rank for rank, (exchange, _, _) in enumerate(kept)}
     operations = {operation.request: operation for operation in record.operations}
+    server = Server(faults, operations.keys() | record.failures.keys())
+    sendings = _sendings(record.exchanges, server)
+    kept = _kept(sendings)
+    ranks = {sent.first.ordinal: rank for rank, (sent, _) in enumerate(kept)}
     answered = _answered_before(kept)
     control: list[Request] = []
     requests: list[Request] = []
-    for exchange, sends, is_control in kept:
+    for sent, is_control in kept:
+        ordinals = [exchange.ordinal for exchange in sent.exchanges]
         request = _request(
-            exchange,
-            sends=sends,
-            arrival=ranks[exchange.ordinal],
-            sent_after=answered[exchange.ordinal],
-            operation=operations.get(exchange.ordinal),
-            failure=record.failures.get(exchange.ordinal, ""),
+            sent,
+            arrival=ranks[sent.first.ordinal],
+            sent_after=answered[sent.first.ordinal],
+            operation=next((operations[ordinal] for ordinal in ordinals if ordinal in operations), None),
+            failure=next((record.failures[ordinal] for ordinal in ordinals if ordinal in record.failures), ""),
+            server=server,
             rename=rename,
         )
         (control if is_control else requests).append(request)
     requests.sort(key=_canonical)
+    life = lifetime(record.exchanges, lambda body: _renamed(body, rename))
     return Trace(
         scenario=scenario_id,
         stimulus=stimulus_digest,
@@ -99,6 +113,11 @@ def make_trace(
         violations=tuple(Violation(v.code, rename(v.message), v.request) for v in record.violations),
         gaps=tuple(Gap(rename(gap.model_id), gap.missing, gap.held) for gap in record.gaps),
         unknown_fields=tuple(sorted({name for e in record.exchanges for name in e.unknown_fields})),
+        faults=tuple(_instruction(use) for use in record.faults),
+        beats=life.beats,
+        lived=life.lived,
+        late=life.late,
+        shared_keys=shared_keys(sendings),
     )
 
 
@@ -109,69 +128,78 @@ def effect_of(route: str, body: object) -> str:
     return route
 
 
+def _instruction(use: FaultUse) -> Instruction:
+    # How often what is always played was hit is a matter of pace.
+    played = min(len(use.hits), use.times or 1)
+    return Instruction(use.kind, use.route, use.times, played, use.seen)
+
+
 def _canonical(request: Request) -> tuple[str, bool, int, int]:
     """Order by model, then seq_id; what has no seq_id comes after, by arrival."""
     seq = request.seq_id
     return (request.model, seq is None, 0 if seq is None else seq, request.arrival)
 
 
-def _kept(exchanges: Sequence[Exchange]) -> list[tuple[Exchange, int, bool]]:
-    """Return the exchanges a trace keeps, in order of arrival, as (first send, number of sends, is control)."""
-    sends: dict[int, int] = {}
-    for exchange in exchanges:
-        if exchange.resend_of is not None:
-            sends[exchange.resend_of] = sends.get(exchange.resend_of, 0) + 1
-    kept: list[tuple[Exchange, int, bool]] = []
+def _sendings(exchanges: Sequence[Exchange], server: Server) -> list[Sent]:
+    """Return the distinct requests, in order of arrival, without background traffic."""
+    ordered = sorted(exchanges, key=lambda e: e.ordinal)
+    return fold((e for e in ordered if e.route == POLL or e.route not in _LEFT_OUT), server)
+
+
+def _kept(sendings: Sequence[Sent]) -> list[tuple[Sent, bool]]:
+    """Return the requests a trace keeps, in order of arrival, and whether each is a control request."""
+    kept: list[tuple[Sent, bool]] = []
     once: set[str] = set()
     # A model that has been sent an operation is set up: every get_info before that belongs to its set-up.
     set_up: set[str] = set()
-    for exchange in sorted(exchanges, key=lambda e: e.ordinal):
-        route = exchange.route
-        if exchange.resend_of is not None or route in _LEFT_OUT or route in once:
+    for sent in sendings:
+        route = sent.first.route
+        if route in once:
             continue
         if route in _ONCE_ROUTES:
             once.add(route)
         is_control = route in _CONTROL_ROUTES
         if not is_control:
-            model = _field(exchange.body, "model_id")
+            model = _field(sent.first.body, "model_id")
             is_control = route == "get_info" and model not in set_up
             if route != "get_info":
                 set_up.add(model)
-        kept.append((exchange, 1 + sends.get(exchange.ordinal, 0), is_control))
+        kept.append((sent, is_control))
     return kept
 
 
-def _answered_before(kept: Sequence[tuple[Exchange, int, bool]]) -> dict[int, int]:
-    """Per exchange, how many of its kind were answered when it arrived.
+def _answered_before(kept: Sequence[tuple[Sent, bool]]) -> dict[int, int]:
+    """Per request, how many of its kind were answered for the last time when it arrived, by its first ordinal.
 
     Kinds are the control requests, and per model the requests with a seq_id, and those without: only requests that
     take turns with each other are counted together.
     """
-    kinds: dict[tuple[str, bool, bool], list[Exchange]] = {}
-    for exchange, _, is_control in kept:
-        model = "" if is_control else _field(exchange.body, "model_id")
-        kinds.setdefault((model, is_control, _seq_id(exchange.body) is None), []).append(exchange)
+    kinds: dict[tuple[str, bool, bool], list[Sent]] = {}
+    for sent, is_control in kept:
+        model = "" if is_control else _field(sent.first.body, "model_id")
+        kinds.setdefault((model, is_control, _seq_id(sent.first.body) is None), []).append(sent)
     counts: dict[int, int] = {}
     for members in kinds.values():
-        done = sorted(e.answered_ms for e in members if e.answered_ms is not None)
+        done = sorted(sent.last.answered_ms for sent in members if sent.last.answered_ms is not None)
         finished = 0
-        for exchange in sorted(members, key=lambda e: e.at_ms):
-            while finished < len(done) and done[finished] <= exchange.at_ms:
+        for sent in sorted(members, key=lambda member: member.first.at_ms):
+            while finished < len(done) and done[finished] <= sent.first.at_ms:
                 finished += 1
-            counts[exchange.ordinal] = finished
+            counts[sent.first.ordinal] = finished
     return counts
 
 
 def _request(
-    exchange: Exchange,
+    sent: Sent,
     *,
-    sends: int,
     arrival: int,
     sent_after: int,
     operation: Operation | None,
     failure: str,
+    server: Server,
     rename: Callable[[str], str],
 ) -> Request:
+    exchange = sent.first
     body = exchange.body
     if isinstance(body, Mapping):
         body = {key: value for key, value in body.items() if key != "seq_id"}
@@ -182,17 +210,19 @@ def _request(
         seq_id=_seq_id(exchange.body),
         arrival=arrival,
         sent_after=sent_after,
-        sends=sends,
+        sends=len(sent.exchanges),
         encoding=exchange.encoding,
         headers=_headers(exchange.headers),
         body=_renamed(body, rename),
         batch=exchange.batch,
-        status=exchange.status,
+        status=sent.last.status,
         call=exchange.headers.get(CALL_HEADER, ""),
         phase=exchange.headers.get(PHASE_HEADER, ""),
         outputs=operation.outputs if operation else (),
         metrics=dict(operation.metrics) if operation else {},
         failure=rename(failure),
+        attempts=attempts_of(sent.exchanges, server),
+        polls=attempts_of(sent.polls, server) if sent.polls else (),
     )
 
 
@@ -222,7 +252,7 @@ def _retrievals(exchanges: Sequence[Exchange]) -> tuple[Retrieval, ...]:
             tuple(sorted(exchange.body)) if isinstance(exchange.body, Mapping) else (),
         )
         for exchange in exchanges
-        if exchange.route == "retrieve_future"
+        if exchange.route == POLL
     }
     return tuple(Retrieval(*key) for key in sorted(seen))
 

@@ -21,9 +21,9 @@ def answers(trace: Trace) -> Replay:
                 outputs=request.outputs,
                 metrics=request.metrics,
                 failure=request.failure,
-                data=frozenset(datum.tokens.tobytes() for datum in request.batch.datums)
+                data=tuple(datum.tokens.tobytes() for datum in request.batch.datums)
                 if request.batch is not None
-                else frozenset(),
+                else (),
             )
         )
     return models

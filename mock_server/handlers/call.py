@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from msgspec import Struct
+from starlette.types import Message, Receive, Send
 
 from mock_server.execution import UncomputableError
+from mock_server.faults.script import OPERATIONS
 from mock_server.futures import JSON, Failure, Future, Outcome, PassResult, Result
 from mock_server.record import Operation, Violation
 from mock_server.recording import Entry
 from mock_server.replay import NotInTraceError
 from mock_server.tenants import Model, Submission, Tenant
 from mock_server.wire import json_codec
-from mock_server.wire.body import Decoded, same_content
+from mock_server.wire.body import Decoded, says
+
+KEY_HEADER = "x-idempotency-key"
 
 S = TypeVar("S", bound=Struct)
 Identity = tuple[str | int | None, ...]
@@ -32,15 +35,19 @@ class RefusalError(Exception):
         self.violation = violation
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Call:
-    """One decoded request of a known tenant. `gone` returns when the client has hung up."""
+class Call(Struct, frozen=True, eq=False):
+    """One decoded request of a known tenant.
+
+    `gone` returns when the client has hung up. `fails` is how the operation fails instead of taking effect, where a
+    fault script says so.
+    """
 
     tenant: Tenant
     entry: Entry
     decoded: Decoded
     params: Mapping[str, str]
     gone: Callable[[], Awaitable[None]]
+    fails: Failure | None = None
 
     def body(self, kind: type[S]) -> S:
         """Return the typed body."""
@@ -49,14 +56,26 @@ class Call:
         return message
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Reply:
-    """An answer: bytes for the client, `summary` for the record."""
+class Reply(Struct, frozen=True, eq=False):
+    """An answer: bytes for the client, `summary` for the record.
+
+    `leave` sends the answer where an instruction of a fault script disturbs it; with status 0 there is none to send.
+    """
 
     status: int
     payload: bytes
     media_type: str
     summary: Any
+    headers: tuple[tuple[str, str], ...] = ()
+    leave: Callable[[Reply, Send, Receive], Awaitable[None]] | None = None
+
+    def head(self) -> Message:
+        """Return the ASGI message that opens the response."""
+        length = (b"content-length", b"%d" % len(self.payload))
+        headers = [(b"content-type", self.media_type.encode()), length] if self.media_type else [length]
+        if self.headers:
+            headers += [(name.encode(), value.encode()) for name, value in self.headers]
+        return {"type": "http.response.start", "status": self.status, "headers": headers}
 
 
 def reply(body: Mapping[str, Any], *, status: int = 200) -> Reply:
@@ -71,23 +90,41 @@ def once(call: Call, identity: Identity | None, name: str, start: Callable[[], d
     if it has one. `name` is how the refusal names the identity.
     """
     tenant, entry = call.tenant, call.entry
-    key = entry.headers.get("x-idempotency-key")
+    key = entry.headers.get(KEY_HEADER)
     if identity is None and key is not None:
-        identity, name = ("key", entry.route, key), f"x-idempotency-key {key}"
+        identity, name = ("key", entry.route, key), f"{KEY_HEADER} {key}"
     first = tenant.submissions.get(identity) if identity is not None else None
     if first is not None:
-        if first.route == entry.route and same_content(first.content, call.decoded):
-            entry.resend_of = first.request
+        before = first.entry
+        if before.route == entry.route and says(call.decoded, before.encoding, before.body, before.batch):
+            entry.resend_of = _first(before)
             return reply(first.answer)
         raise RefusalError(
             422,
-            f"{name} was used before, by {first.route} (request {first.request}), with another body",
+            f"{name} was used before, by {before.route} (request {_first(before)}), with another body",
             violation="seq-reused",
         )
     answer = start()
     if identity is not None:
-        tenant.submissions[identity] = Submission(entry.route, call.decoded, entry.ordinal, answer)
+        tenant.submissions[identity] = Submission(entry, answer)
     return reply(answer)
+
+
+def attempt_identities(route: str, headers: Mapping[str, str], fields: Mapping[str, Any]) -> list[Identity]:
+    """Return by what a request can be known again when it is resent, though it never took effect."""
+    found: list[Identity] = []
+    if route in OPERATIONS and fields.get("seq_id"):
+        found.append((route, "seq", fields.get("model_id"), fields["seq_id"]))
+    if fields.get("model_seq_id") is not None:
+        found.append((route, "model", fields.get("session_id"), fields["model_seq_id"]))
+    if KEY_HEADER in headers:
+        found.append((route, "key", headers[KEY_HEADER]))
+    return found
+
+
+def _first(entry: Entry) -> int:
+    """Return the ordinal of the first attempt at a request."""
+    return entry.ordinal if entry.resend_of is None else entry.resend_of
 
 
 def find_model(call: Call, model_id: str) -> Model:
@@ -106,7 +143,7 @@ def operate(call: Call, kind: str, model_id: str, seq_id: int | None, effect: Ca
     model = find_model(call, model_id)
 
     def start() -> dict[str, Any]:
-        future = new_future(call, model.model_id)
+        future = new_future(call, model.model_id, seq_id)
         for run in model.turns.admit(seq_id, lambda: _take_effect(call, model, kind, seq_id, effect, future)):
             run()
         return {"request_id": future.request_id, "model_id": model.model_id}
@@ -115,9 +152,9 @@ def operate(call: Call, kind: str, model_id: str, seq_id: int | None, effect: Ca
     return once(call, identity, f"seq_id {seq_id} of model {model_id}", start)
 
 
-def new_future(call: Call, model_id: str | None) -> Future:
+def new_future(call: Call, model_id: str | None, seq_id: int | None = None) -> Future:
     """Open a future under a new request id."""
-    future = Future(call.tenant.hand_out("request"), model_id)
+    future = Future(call.tenant.hand_out("request"), model_id, seq_id)
     call.tenant.futures[future.request_id] = future
     return future
 
@@ -136,7 +173,7 @@ def defect(tenant: Tenant, entry: Entry, error: BaseException) -> str:
         f"defect of the parity mock server, not of the client: {type(error).__name__}: {error} "
         f"({place.name}, line {place.lineno})"
     )
-    tenant.recorder.violations.append(Violation("server-defect", message, entry.ordinal))
+    tenant.recorder.violate(Violation("server-defect", message, entry.ordinal))
     return message
 
 
@@ -152,21 +189,27 @@ def _take_effect(
     try:
         if model.unloaded:
             outcome: Outcome = Failure(f"model {model.model_id} was unloaded")
+        elif call.fails is not None:
+            model.trainer.pass_over(kind, call.decoded.batch)
+            outcome = call.fails
         else:
             model.trainer.begin(kind, call.decoded.batch)
             outcome = effect(model)
     except NotInTraceError as error:
-        tenant.recorder.violations.append(Violation("not-in-trace", str(error), entry.ordinal))
+        batch = call.decoded.batch
+        sent = kind if batch is None else f"{kind} with {len(batch.datums)} datums"
+        named = sent if seq_id is None else f"{sent}, seq_id {seq_id}"
+        tenant.recorder.violate(Violation("not-in-trace", f"{named}: {error}", entry.ordinal))
         outcome = Failure(str(error))
     except UncomputableError as error:
         outcome = Failure(str(error))
     except Exception as error:  # noqa: BLE001  # a defect must reach the record, and must not stop the other turns
         outcome = Failure(defect(tenant, entry, error), "server")
     if isinstance(outcome, Failure):
-        tenant.recorder.failures[entry.ordinal] = outcome.message
+        tenant.recorder.failures[_first(entry)] = outcome.message
     else:
         passed = outcome.outcome if isinstance(outcome, PassResult) else None
         metrics = passed.metrics if passed else outcome.summary().get("metrics", {})
         outputs = passed.outputs if passed else ()
-        tenant.recorder.operations.append(Operation(model.model_id, seq_id, kind, entry.ordinal, outputs, metrics))
+        tenant.recorder.operations.append(Operation(model.model_id, seq_id, kind, _first(entry), outputs, metrics))
     future.settle(outcome)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from mock_server.futures import Failure, Future, Outcome
@@ -32,11 +34,12 @@ async def retrieve_future(call: Call) -> Reply:
         brief = future.polls <= polls.pending
     if brief:
         await asyncio.sleep(BRIEF_HOLD_SECONDS)
-        return _pending(call, future, polls.reply)
+        return pending(future.request_id, polls.reply, polls.queue_state)
     outcome = await _outcome(call, future)
     if outcome is None:
-        return _pending(call, future, "try_again")
+        return pending(future.request_id, "try_again", polls.queue_state)
     tenant.delivered()
+    future.delivered = True
     payload, media_type = outcome.encode(call.entry.headers.get("accept", ""))
     if polls.metadata_only and body.allow_metadata_only and not isinstance(outcome, Failure):
         return reply(
@@ -79,9 +82,9 @@ async def _outcome(call: Call, future: Future) -> Outcome | None:
         waiter.cancel()
 
 
-def _pending(call: Call, future: Future, kind: str) -> Reply:
-    state = call.tenant.script.polls.queue_state
-    body: dict[str, Any] = {"request_id": future.request_id, "queue_state": state}
+def pending(request_id: str, kind: str, state: str, extra: Mapping[str, Any] = MappingProxyType({})) -> Reply:
+    """Answer that there is no result yet: `try_again`, or `timeout` (408)."""
+    body: dict[str, Any] = {"request_id": request_id, "queue_state": state, **extra}
     if kind == "timeout":
         return reply({"detail": "the result is not ready yet", **body}, status=408)
     return reply({"type": "try_again", **body})

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+from msgspec.structs import asdict
+
 from mock_server.execution import UncomputableError
 from mock_server.futures import Outcome, PassResult, Result
 from mock_server.handlers.call import Call, Reply, operate
@@ -9,6 +13,8 @@ from mock_server.optimizer import StepParams
 from mock_server.record import OptimizerState
 from mock_server.tenants import Model
 from mock_server.wire import requests
+
+_NO_METRICS = Result({"metrics": {}, "type": "optim_step"})
 
 
 def forward(call: Call) -> Reply:
@@ -47,7 +53,7 @@ def optim_step(call: Call) -> Reply:
             tenant.recorder.optimizer_states.append(
                 OptimizerState(model.model_id, body.seq_id, gradient, model.trainer.parameters)
             )
-        return Result({"metrics": dict(metrics), "type": "optim_step"})
+        return Result({"metrics": dict(metrics), "type": "optim_step"}) if metrics else _NO_METRICS
 
     return operate(call, "optim_step", body.model_id, body.seq_id, effect)
 
@@ -68,9 +74,8 @@ def _pass(call: Call, model_id: str, seq_id: int | None, loss_fn: str, *, forwar
     return operate(call, "forward" if forward_only else "forward_backward", model_id, seq_id, effect)
 
 
+@lru_cache(maxsize=256)
 def _step_params(sent: requests.AdamParams | None) -> StepParams:
     if sent is None:
         return StepParams()
-    return StepParams(
-        **{name: getattr(sent, name) for name in sent.__struct_fields__ if getattr(sent, name) is not None}
-    )
+    return StepParams(**{name: value for name, value in asdict(sent).items() if value is not None})

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from mock_server.limits import MAX_INPUTS, MAX_PARTS
+from mock_server.wire.errors import TooLargeError
+
 KNOWN_KEYS: Mapping[str, frozenset[str]] = {
     "datum": frozenset({"loss_fn_inputs", "model_input", "model_input_spans", "loss_fn_input_spans"}),
     "model_input": frozenset({"chunks"}),
@@ -40,3 +43,20 @@ class FormSet:
             keys = {key for form in self._seen.get(kind, ()) for key in form}
             for key in sorted(keys - known):
                 yield f"{prefix}{_PLACES[kind]}.{key}"
+
+
+class Parts:
+    """Counts the chunks and tensors of a body, before they become objects. `prefix` is where its data is."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._chunks = self._tensors = 0
+
+    def count(self, chunks: int, inputs: int, columns: int) -> None:
+        """Count those of a datum; `columns` are the distinct inputs before it. Raises TooLargeError."""
+        self._chunks += chunks
+        self._tensors += inputs
+        if max(self._chunks, self._tensors) > MAX_PARTS:
+            raise TooLargeError(f"{self._prefix}data has more than {MAX_PARTS} chunks, or tensors")
+        if max(inputs, columns) > MAX_INPUTS:
+            raise TooLargeError(f"{self._prefix}data has more than {MAX_INPUTS} distinct inputs")

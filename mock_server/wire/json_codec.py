@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,16 +10,18 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from mock_server.record import AnyArray, Batch, Datum, Tensor
-from mock_server.wire.errors import WireError
-from mock_server.wire.forms import FormSet
+from mock_server.limits import MAX_DATUMS, MAX_NAMES
+from mock_server.ragged import Datums, FlatBuilder, RowsBuilder
+from mock_server.record import Batch, Tensor
+from mock_server.wire.errors import TooLargeError, WireError
+from mock_server.wire.forms import FormSet, Parts
+from mock_server.wire.nesting import MAX_DEPTH, too_deep
 
-_CODES = {"float32": "f", "int64": "q"}
-_DTYPES: Mapping[str, Any] = {"float32": np.float32, "int64": np.int64}
+_DTYPES = ("float32", "int64")
 _KINDS = {type(None): "null", bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
-_NO_TOKENS = np.zeros(0, dtype=np.int64)
+_DATUMS = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_NESTS = f"the body nests more than {MAX_DEPTH} deep"
 
 
 def decode(body: bytes) -> dict[str, Any]:
@@ -31,30 +32,37 @@ def decode(body: bytes) -> dict[str, Any]:
         raise WireError(f"the body is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise WireError(f"the body is a JSON {_kind(value)}, expected an object")
+    # Looking at every value takes longer than parsing them: most bodies have too few brackets to nest too deep.
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and too_deep(value):
+        raise WireError(_NESTS)
     return value
 
 
-def decode_pass(body: bytes, under: str) -> tuple[dict[str, Any], Batch, tuple[str, ...], str | None]:
+def decode_pass(body: bytes, under: str) -> tuple[dict[str, Any], Batch, tuple[str, ...], str | None, int]:
     """Parse the body of a forward pass whose data is the list `data` of the object `under`.
 
-    Returns the body without its data, and what `decode_batch` returns. Datums are parsed one after the other: numbers
-    as Python objects take several times the space of their text. Raises WireError.
+    Returns the body without its data, what `decode_batch` returns, and how many bytes are no data. Datums are parsed
+    one after the other: numbers as Python objects take several times the space of their text. Raises WireError.
     """
     try:
         parts = _OBJECT.decode(body)
         inner = _OBJECT.decode(parts[under])
-        data = _ARRAY.decode(inner.pop("data"))
+        bulk = inner.pop("data")
+        data = _DATUMS.decode(bulk)
     except (msgspec.DecodeError, KeyError, RecursionError):
         # Some part is missing or of another type: the whole is parsed at once to say which.
         whole = decode(body)
         held = whole.get(under)
         if not isinstance(held, dict):
             raise WireError(f"{under} is missing or not an object") from None
-        return whole, *decode_batch(held.pop("data", None), f"{under}.")
+        return whole, *decode_batch(held.pop("data", None), f"{under}."), len(body)
+    rest = len(body) - memoryview(bulk).nbytes
     fields = {key: _value(raw) for key, raw in parts.items() if key != under}
     fields[under] = {key: _value(raw) for key, raw in inner.items()}
     order = {key: fields[key] for key in parts}
-    return order, *decode_batch(data, f"{under}.")
+    if rest > MAX_DEPTH and too_deep(fields):
+        raise WireError(_NESTS)
+    return order, *decode_batch(data, f"{under}."), rest
 
 
 def decode_batch(data: Any, prefix: str) -> tuple[Batch, tuple[str, ...], str | None]:
@@ -65,21 +73,27 @@ def decode_batch(data: Any, prefix: str) -> tuple[Batch, tuple[str, ...], str | 
     """
     if not isinstance(data, list):
         raise WireError(f"{prefix}data is a JSON {_kind(data)}, expected an array")
-    forms = FormSet()
+    if len(data) > MAX_DATUMS:
+        raise TooLargeError(f"{prefix}data has {len(data)} datums, more than {MAX_DATUMS}")
+    forms, parts = FormSet(), Parts(prefix)
     problem: str | None = None
-    datums: list[Datum] = []
+    tokens, rows = FlatBuilder("q"), RowsBuilder()
     for index, raw in enumerate(data):
         where = f"{prefix}data[{index}]"
-        fields = _object(_value(raw) if isinstance(raw, msgspec.Raw) else raw, where)
+        fields = {key: _value(part) for key, part in _object(raw, where).items()}
         forms.see("datum", fields)
-        tokens, other = _tokens(fields.get("model_input"), f"{where}.model_input", forms)
+        given, chunks = _chunks(fields.get("model_input"), f"{where}.model_input")
+        inputs = _object(fields.get("loss_fn_inputs"), f"{where}.loss_fn_inputs")
+        parts.count(len(chunks), len(inputs), rows.width)
+        forms.see("model_input", given)
+        other = _tokens(chunks, f"{where}.model_input", forms, tokens)
         if other is not None and problem is None:
             problem = f"datum {index} has a chunk of type {other}; this model reads encoded_text only"
-        inputs = _object(fields.get("loss_fn_inputs"), f"{where}.loss_fn_inputs")
-        datums.append(
-            Datum(tokens, {key: _tensor(v, f"{where}.loss_fn_inputs.{key}", forms) for key, v in inputs.items()})
-        )
-    return Batch(tuple(datums), forms.finish()), tuple(forms.unknown(prefix)), problem
+        for key, value in inputs.items():
+            _tensor(key, value, f"{where}.loss_fn_inputs.{key}", forms, rows)
+        rows.end()
+    batch = Batch(Datums(tokens.finish(), rows.finish()), forms.finish())
+    return batch, tuple(forms.unknown(prefix))[:MAX_NAMES], problem
 
 
 def encode(value: Any) -> bytes:
@@ -124,8 +138,11 @@ def _tensor_json(tensor: Tensor, integers: bool) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> bool:
-    if type(value) is str:  # nearly always
+    kind = type(value)
+    if kind is str:  # nearly always
         return True
+    if kind is dict:
+        return all(type(entry) is str or _finite(entry) for entry in value.values())
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, Mapping):
@@ -135,47 +152,47 @@ def _finite(value: Any) -> bool:
     return True
 
 
-def _tokens(raw: Any, where: str, forms: FormSet) -> tuple[AnyArray, str | None]:
-    """Return the input tokens of all text chunks, and the type of the first chunk that is not text."""
+def _chunks(raw: Any, where: str) -> tuple[dict[str, Any], list[Any]]:
+    """Return a model input's fields and its chunks."""
     fields = _object(raw, where)
-    forms.see("model_input", fields)
     chunks = fields.get("chunks")
     if not isinstance(chunks, list):
         raise WireError(f"{where}.chunks is a JSON {_kind(chunks)}, expected an array")
-    parts: list[AnyArray] = []
+    return fields, chunks
+
+
+def _tokens(chunks: Sequence[Any], where: str, forms: FormSet, tokens: FlatBuilder) -> str | None:
+    """Take the input tokens of all text chunks; return the type of the first chunk that is not text."""
     other: str | None = None
     for index, chunk in enumerate(chunks):
         keys = _object(chunk, f"{where}.chunks[{index}]")
         forms.see("chunk", keys)
         kind = keys.get("type", "encoded_text")
         if kind == "encoded_text":
-            parts.append(numbers(keys.get("tokens"), "int64", f"{where}.chunks[{index}].tokens"))
+            _numbers(keys.get("tokens"), "int64", f"{where}.chunks[{index}].tokens", tokens)
         elif other is None:
             other = str(kind)
-    if len(parts) == 1:
-        return parts[0], other
-    return (np.concatenate(parts) if parts else _NO_TOKENS), other
+    tokens.end()
+    return other
 
 
-def _tensor(raw: Any, where: str, forms: FormSet) -> Tensor:
+def _tensor(key: str, raw: Any, where: str, forms: FormSet, rows: RowsBuilder) -> None:
     fields = _object(raw, where)
     forms.see("tensor", fields)
     dtype = fields.get("dtype")
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise WireError(f"{where}.dtype is {dtype!r}, expected one of {sorted(_DTYPES)}")
     shape = _shape(fields.get("shape"), where)
-    values = numbers(fields.get("data"), dtype, f"{where}.data")
     crow, col = fields.get("sparse_crow_indices"), fields.get("sparse_col_indices")
-    if crow is None and col is None:
-        return Tensor(dtype, shape, values)
-    return Tensor(
-        dtype,
-        shape,
-        values,
-        "csr",
-        numbers(crow, "int64", f"{where}.sparse_crow_indices"),
-        numbers(col, "int64", f"{where}.sparse_col_indices"),
-    )
+    column = rows.column(key, dtype, "dense" if crow is None and col is None else "csr", shape)
+    _numbers(fields.get("data"), dtype, f"{where}.data", column.values)
+    if column.crow is not None and column.col is not None:
+        _numbers(crow, "int64", f"{where}.sparse_crow_indices", column.crow)
+        _numbers(col, "int64", f"{where}.sparse_col_indices", column.col)
+    try:
+        column.end(rows.count, shape)
+    except OverflowError as error:
+        raise WireError(f"{where}.shape is {shape!r}: {error}") from error
 
 
 def _shape(raw: Any, where: str) -> tuple[int, ...] | None:
@@ -186,22 +203,26 @@ def _shape(raw: Any, where: str) -> tuple[int, ...] | None:
     return tuple(raw)
 
 
-def numbers(raw: Any, dtype: str, where: str) -> AnyArray:
-    """Turn a JSON array of numbers into a flat array of `dtype`, `float32` or `int64`.
+def _numbers(raw: Any, dtype: str, where: str, flat: FlatBuilder) -> None:
+    """Take the numbers of a JSON array as `dtype`, `float32` or `int64`.
 
     Raises WireError for anything that is not a number, and for an int64 that is not integral or does not fit.
     """
     if not isinstance(raw, list):
         raise WireError(f"{where} is a JSON {_kind(raw)}, expected an array of numbers")
     try:
-        return np.frombuffer(array.array(_CODES[dtype], raw), dtype=_DTYPES[dtype])
+        flat.buffer.fromlist(raw)
     except (TypeError, OverflowError) as error:
         if dtype == "int64" and all(isinstance(x, float) and x.is_integer() and abs(x) < 2**53 for x in raw):
-            return np.asarray(raw, dtype=np.int64)
+            flat.buffer.fromlist([int(x) for x in raw])
+            return
         raise WireError(f"{where} does not hold {dtype} numbers: {error}") from error
 
 
-def _value(raw: msgspec.Raw) -> Any:
+def _value(raw: Any) -> Any:
+    """Parse a part that was left as it is; anything else was parsed before."""
+    if not isinstance(raw, msgspec.Raw):
+        return raw
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:

@@ -10,10 +10,13 @@ import numpy as np
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from mock_server.record import AnyArray, Batch, Datum, Tensor
+from mock_server.limits import MAX_NAMES
+from mock_server.ragged import Datums, FlatBuilder, RowsBuilder
+from mock_server.record import Batch, Tensor
 from mock_server.wire import tinker_wire_pb2 as pb
 from mock_server.wire.errors import WireError
-from mock_server.wire.forms import FormSet
+from mock_server.wire.forms import FormSet, Parts
+from mock_server.wire.proto_fields import apart
 
 _DTYPES: Mapping[int, tuple[str, Any]] = {
     pb.DTYPE_FLOAT32: ("float32", np.dtype("<f4")),
@@ -21,47 +24,57 @@ _DTYPES: Mapping[int, tuple[str, Any]] = {
     pb.DTYPE_INT32: ("int32", np.dtype("<i4")),
     pb.DTYPE_BFLOAT16: ("bfloat16", np.dtype("<u2")),
 }
+_INT64, _BFLOAT16 = _DTYPES[pb.DTYPE_INT64][1], _DTYPES[pb.DTYPE_BFLOAT16][1]
 _NUMBERS = {name: number for number, (name, _) in _DTYPES.items()}
-_NO_TOKENS = np.zeros(0, dtype=np.int64)
 
 
-def decode_request(body: bytes) -> tuple[dict[str, Any], Batch, tuple[str, ...], str | None]:
+def decode_request(body: bytes) -> tuple[dict[str, Any], Batch, tuple[str, ...], str | None, int]:
     """Read a ForwardBackwardRequest.
 
     Returns the scalar fields that are on the wire (flat, under their field names), the batch, the paths of unknown
-    fields (`data.#9`: field 9 of a datum), and what cannot be computed, if anything. Raises WireError when the bytes
-    are not such a message or an array's bytes do not divide into its elements.
+    fields (`data.#9`: field 9 of a datum), what cannot be computed, if anything, and the number of bytes beside the
+    datums. Datums are parsed one after the other: a message of them all is another copy of the body. Raises WireError
+    when the bytes are not such a message or an array's bytes do not divide into its elements.
     """
-    message = pb.ForwardBackwardRequest()
     try:
-        message.ParseFromString(body)
-    except DecodeError as error:
+        rest, data = apart(body)
+        message = pb.ForwardBackwardRequest.FromString(rest)
+    except (DecodeError, IndexError) as error:
         raise WireError(f"the body is not a ForwardBackwardRequest: {error}") from error
-    unknown = _unknown_fields(message, body)
-    forms = FormSet()
+    unknown = _unknown_fields(message, rest, "")
+    forms, parts = FormSet(), Parts("")
     problem: str | None = None
-    datums: list[Datum] = []
-    for index, datum in enumerate(message.data):
-        tokens, other = _tokens(datum, f"data[{index}].model_input", forms)
+    tokens, rows = FlatBuilder("q"), RowsBuilder()
+    for index, raw in enumerate(data):
+        content = bytes(raw)
+        try:
+            datum = pb.Datum.FromString(content)
+        except DecodeError as error:
+            raise WireError(f"the body is not a ForwardBackwardRequest: data[{index}]: {error}") from error
+        found = _unknown_fields(datum, content, "data.")
+        if len(unknown) < MAX_NAMES:
+            unknown |= found
+        parts.count(len(datum.model_input), len(datum.loss_fn_inputs), rows.width)
+        other = _tokens(datum, f"data[{index}].model_input", forms, tokens)
         if other is not None and problem is None:
             problem = f"datum {index} has a chunk of type {other}; this model reads encoded_text only"
         names = ("model_input", "loss_fn_inputs", "model_input_spans", "loss_fn_input_spans")
         forms.see("datum", (name for name in names if getattr(datum, name)))
         inputs = datum.loss_fn_inputs
-        datums.append(
-            Datum(
-                tokens,
-                {
-                    key: decode_tensor(inputs[key], f"data[{index}].loss_fn_inputs.{key}", forms)
-                    for key in sorted(inputs)
-                },
-            )
-        )
-    return _scalars(message), Batch(tuple(datums), forms.finish()), unknown, problem
+        for key in sorted(inputs):
+            _tensor(key, inputs[key], f"data[{index}].loss_fn_inputs.{key}", forms, rows)
+        rows.end()
+    return (
+        _scalars(message),
+        Batch(Datums(tokens.finish(), rows.finish()), forms.finish()),
+        tuple(sorted(unknown))[:MAX_NAMES],
+        problem,
+        len(rest),
+    )
 
 
-def decode_tensor(message: pb.Tensor, where: str, forms: FormSet) -> Tensor:
-    """Read a Tensor. Raises WireError for an unknown dtype and for bytes that do not divide into elements."""
+def _tensor(key: str, message: pb.Tensor, where: str, forms: FormSet, rows: RowsBuilder) -> None:
+    """Take a Tensor. Raises WireError for an unknown dtype and for bytes that do not divide into elements."""
     encoding = message.WhichOneof("encoding")
     shape = tuple(message.shape)
     forms.see(
@@ -74,16 +87,18 @@ def decode_tensor(message: pb.Tensor, where: str, forms: FormSet) -> Tensor:
     name, dtype = _DTYPES[message.dtype]
     if encoding == "sparse_csr":
         csr = message.sparse_csr
-        return Tensor(
-            name,
-            shape,
-            _values(csr.values, dtype, name, f"{where}.sparse_csr.values"),
-            "csr",
-            _array(csr.crow_indices, np.dtype("<i8"), f"{where}.sparse_csr.crow_indices"),
-            _array(csr.col_indices, np.dtype("<i8"), f"{where}.sparse_csr.col_indices"),
-        )
+        column = rows.column(key, name, "csr", shape)
+        assert column.crow is not None
+        assert column.col is not None
+        _take(csr.values, dtype, f"{where}.sparse_csr.values", column.values)
+        _take(csr.crow_indices, _INT64, f"{where}.sparse_csr.crow_indices", column.crow)
+        _take(csr.col_indices, _INT64, f"{where}.sparse_csr.col_indices", column.col)
+        column.end(rows.count, shape)
+        return
     # proto3 has no difference between a scalar's empty shape and none; the SDKs leave it out for none.
-    return Tensor(name, shape or None, _values(message.dense, dtype, name, f"{where}.dense"))
+    column = rows.column(key, name, "dense", shape or None)
+    _take(message.dense, dtype, f"{where}.dense", column.values)
+    column.end(rows.count, shape or None)
 
 
 def encode_output(outputs: Sequence[Mapping[str, Tensor]], metrics: Mapping[str, float], *, output_type: str) -> bytes:
@@ -131,46 +146,44 @@ def _config_value(value: pb.LossConfigValue) -> float | str | None:
     return None if kind is None else getattr(value, kind)
 
 
-def _tokens(datum: pb.Datum, where: str, forms: FormSet) -> tuple[AnyArray, str | None]:
-    parts: list[AnyArray] = []
+def _tokens(datum: pb.Datum, where: str, forms: FormSet, tokens: FlatBuilder) -> str | None:
     other: str | None = None
     for chunk in datum.model_input:
         kind = chunk.WhichOneof("chunk")
         forms.see("chunk", (kind,) if kind else ())
         if kind == "encoded_text":
-            parts.append(_array(chunk.encoded_text.tokens, np.dtype("<i4"), f"{where}.tokens").astype(np.int64))
+            _take(chunk.encoded_text.tokens, np.dtype("<i4"), f"{where}.tokens", tokens)
         elif other is None:
             other = kind or "(none)"
-    if len(parts) == 1:
-        return parts[0], other
-    return (np.concatenate(parts) if parts else _NO_TOKENS), other
+    tokens.end()
+    return other
 
 
-def _values(raw: bytes, dtype: Any, name: str, where: str) -> AnyArray:
-    values = _array(raw, dtype, where)
-    if name == "bfloat16":
-        return (values.astype(np.uint32) << 16).view(np.float32)
-    return values
-
-
-def _array(raw: bytes, dtype: Any, where: str) -> AnyArray:
+def _take(raw: bytes, dtype: Any, where: str, flat: FlatBuilder) -> None:
+    """Take the numbers of raw bytes, widened to what `flat` keeps."""
     if len(raw) % dtype.itemsize:
         raise WireError(f"{where} has {len(raw)} bytes, not a multiple of {dtype.itemsize}")
-    return np.frombuffer(raw, dtype=dtype)
+    values = np.frombuffer(raw, dtype=dtype)
+    if dtype == _BFLOAT16:
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    flat.add(values)
 
 
-def _unknown_fields(message: pb.ForwardBackwardRequest, body: bytes) -> tuple[str, ...]:
-    """Return the paths of fields that our .proto does not have, and drop them from `message`, parsed from `body`.
+def _unknown_fields(message: Message, content: bytes, prefix: str) -> set[str]:
+    """Return the paths of fields that our .proto does not have, and drop them from `message`, parsed from `content`.
 
     Two size computations when there are none.
     """
     size = message.ByteSize()
     message.DiscardUnknownFields()
     if message.ByteSize() == size:
-        return ()
-    whole = pb.ForwardBackwardRequest()
-    whole.ParseFromString(body)
-    return tuple(sorted(set(_walk(whole, ""))))
+        return set()
+    found: set[str] = set()
+    for path in _walk(type(message).FromString(content), prefix):
+        found.add(path)
+        if len(found) == MAX_NAMES:
+            break
+    return found
 
 
 def _walk(message: Message, prefix: str) -> Iterator[str]:

@@ -203,6 +203,12 @@ def convert(body: Mapping[str, Any], kind: type[Struct]) -> Struct:
 def unknown_keys(body: Mapping[str, Any], kind: type[Struct], prefix: str = "") -> Iterator[str]:
     """Yield the dotted path of every key that `kind` does not describe, in the order of the body."""
     known = _known(kind)
+    if body.keys() <= known.keys():
+        for name, struct in _nested(kind):
+            held = body.get(name)
+            if isinstance(held, dict):
+                yield from unknown_keys(held, struct, f"{prefix}{name}.")
+        return
     for key, value in body.items():
         path = f"{prefix}{key}"
         if key not in known:
@@ -216,6 +222,11 @@ def unknown_keys(body: Mapping[str, Any], kind: type[Struct], prefix: str = "") 
 @cache
 def _known(kind: type[Struct]) -> Mapping[str, type[Struct] | None]:
     return {field.encode_name: _inner_struct(field.type) for field in msgspec.structs.fields(kind)}
+
+
+@cache
+def _nested(kind: type[Struct]) -> tuple[tuple[str, type[Struct]], ...]:
+    return tuple((key, inner) for key, inner in _known(kind).items() if inner is not None)
 
 
 def _inner_struct(annotation: Any) -> type[Struct] | None:

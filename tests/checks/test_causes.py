@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from test_every_check import FAILING, FULL, WRONGS, Alter, _is, _metrics, _recut, _requests, _saw, _weights
-from traces import SCRIPT, case, with_datums, with_input, with_requests, with_step
+from traces import SCRIPT, case, made, with_datums, with_input, with_requests, with_step
 
 from harness.checks.causes import CAUSES, FAMILIES, certain
 from harness.checks.registry import judge
@@ -91,6 +91,25 @@ def _then(*alters: Alter) -> Alter:
     return alter
 
 
+SERIAL = Script(client_config={"fwdbwd_max_chunk_len": 2, "parallel_fwdbwd_chunks": False})
+
+
+def _trained_on_halves(trace: Trace) -> Trace:
+    """Halve the weights; the server answers what follows, and the client hands that on."""
+    halves = _array(lambda _, v: v / 2)(trace)
+    answered = with_requests(
+        halves,
+        lambda r: (
+            replace(r, metrics={name: value / 2 for name, value in r.metrics.items()})
+            if (r.call, r.phase) == ("fb", "backward")
+            else r
+        ),
+    )
+    total = sum(r.metrics["loss:sum"] for r in answered.requests if (r.call, r.phase) == ("fb", "backward"))
+    trained = tuple(replace(state, parameters=state.parameters + 1.0) for state in answered.training)
+    return replace(_metrics(surrogate_loss__sum=total)(answered), training=trained)
+
+
 CHUNKED = _all_chunked([{"x:mean": 1.0}, {"x:mean": 4.0}, {"x:mean": 4.0}][:2], [1, 1])
 
 
@@ -112,6 +131,35 @@ def _reversed_digest(trace: Trace) -> Trace:
 
     forward = [r for r in trace.requests if (r.call, r.phase) == ("fb", "forward")]
     return _saw(digest=saw_of(forward[::-1]).digest)(trace)
+
+
+def _spinning(trace: Trace) -> Trace:
+    polls = made(*(("408", 2.0 + 0.005 * number) for number in range(40)))
+    return with_requests(trace, lambda r: replace(r, polls=polls) if r.call == "opt" else r)
+
+
+def _spinning_slowly(trace: Trace) -> Trace:
+    polls = made(*(("408", 2.0 + 0.05 * number) for number in range(40)))
+    return with_requests(trace, lambda r: replace(r, polls=polls) if r.call == "opt" else r)
+
+
+def _under_a_new_id(trace: Trace) -> Trace:
+    """Send the plain call, which is not acknowledged, again as a request of its own."""
+    first = next(r for r in trace.requests if r.call == "pl")
+    again = replace(first, seq_id=8, arrival=99, sends=1, attempts=())
+    once = with_requests(trace, lambda r: replace(r, attempts=made(("503", 1.0))) if r is first else r)
+    return replace(once, requests=(*once.requests, again))
+
+
+def _lost_answer(trace: Trace) -> Trace:
+    attempts = made(("broken", 1.0), ("200", 1.45), took=True)
+    return with_requests(trace, lambda r: replace(r, attempts=attempts) if r.call == "pl" else r)
+
+
+def _counted_twice(trace: Trace) -> Trace:
+    again = _under_a_new_id(trace)
+    first = made(("broken", 1.0), took=True)
+    return with_requests(again, lambda r: replace(r, attempts=first) if r.call == "pl" and r.seq_id != 8 else r)
 
 
 TOLD = [
@@ -195,6 +243,9 @@ TOLD = [
     ),
     Told("input-leaked", "weights.keys", _leaked, golden=_saw(keys=[["advantages", "target_tokens", "weights"]] * 3)),
     Told("flattened", "weights.shape", _shape(3), golden=_two_dimensional),
+    Told("unflattened", "weights.shape", _two_dimensional),
+    Told("type-changed", "result.type", lambda t: with_step(t, "fb", type="map")),
+    Told("hash-changed", "metrics.values", _metrics(x__hash_unordered=7.0), golden=_metrics(x__hash_unordered=8.0)),
     Told("transposed", "weights.shape", _shape(3, 1), golden=_two_dimensional),
     Told(
         "reduction-unweighted",
@@ -205,8 +256,17 @@ TOLD = [
     ),
     Told("suffix-off-by-one", "metrics.names", _metrics(x_2=2.0), golden=_metrics(x_1=2.0)),
     Told("own-loss-vs-surrogate", "metrics.values", _metrics(loss__sum=32.0, surrogate_loss__sum=7.5)),
+    Told("own-loss-vs-surrogate", "metrics.values", _metrics(loss__sum=32.0), certainty="likely"),
+    Told("follows", "metrics.values", _trained_on_halves),
+    Told("follows", "training.parameters", _trained_on_halves, certainty="likely"),
+    Told("chunks-in-parallel", "order.arrival", _requests(lambda r: r.seq_id == 1, sent_after=0), script=SERIAL),
     Told("not-called", "loss.calls", lambda t: with_step(t, "fb", saw=None)),
     Told("outputs-reordered", "loss.saw_values", _reversed_digest),
+    Told("still-waiting", "result.hang", lambda t: with_step(t, "opt", status="hang")),
+    Told("hangs-after-failure", "error.after", lambda t: with_step(t, "opt", status="hang"), base=FAILING),
+    Told("polls-in-a-loop", "poll.rate", _spinning, golden=_spinning_slowly),
+    Told("resend-new-id", "retry.same_request", _under_a_new_id),
+    Told("effect-twice", "retry.once", _counted_twice, golden=_lost_answer),
 ]
 
 

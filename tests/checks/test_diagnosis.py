@@ -60,6 +60,33 @@ def test_the_number_of_datums_is_told_from_another_factor():
     assert _told(why_numbers(GOLDEN, GOLDEN * 3, STARTS, **TOLERANCE, datums=two)) == ("scaled", "certain")
 
 
+def test_the_number_of_datums_is_named_whatever_the_values():
+    """Equal weights divided by the number of datums are told as that, likely: the factor could be another's."""
+    golden = np.full(6, -1.0)
+    found = why_numbers(golden, golden / 3, STARTS, **TOLERANCE, datums=np.array([3, 3, 3]))
+    assert found == likely("scaled-by-n", "observed = golden divided by the number of datums, 3")
+
+
+def test_the_number_of_datums_that_is_also_each_length_is_only_likely():
+    """Where each datum is as long as its call has datums, either may be the factor."""
+    golden = np.arange(1.0, 6.0)
+    starts, datums = np.array([0, 2, 4]), np.array([2, 2, 1])
+    found = why_numbers(golden, golden / np.array([2, 2, 2, 2, 1]), starts, **TOLERANCE, datums=datums)
+    assert _told(found) == ("scaled-by-n", "likely")
+
+
+def test_a_reversal_of_two_is_not_a_certain_shift():
+    """In datums of one or two values a shift and a reversal look alike; a third value tells them apart."""
+    golden = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    short = np.array([0, 2, 4])
+    assert _told(why_numbers(golden, np.array([2.0, 1, 4, 3, 5]), short, **TOLERANCE)) == ("values-reordered", "likely")
+    assert _told(why_numbers(golden, np.array([0.0, 1, 0, 3, 0]), short, **TOLERANCE)) == ("shifted", "likely")
+    assert _told(why_numbers(golden, np.array([3.0, 1, 2, 5, 4]), np.array([0, 3]), **TOLERANCE)) == (
+        "shifted",
+        "certain",
+    )
+
+
 def test_a_constant_in_the_place_of_zeros():
     """Ones where golden has zeros are a default that was filled in."""
     found = why_numbers(np.zeros(3), np.ones(3), np.array([0]), **TOLERANCE)
@@ -122,6 +149,8 @@ def test_sizes_keys_and_shapes():
     assert why_keys({"x_1", "x"}, {"x_2", "x"}) == certain("suffix-off-by-one", "x_2 for x_1")
     assert why_shape([2, 3], [6]) == certain("flattened")
     assert why_shape([2, 3], [3, 2]) == certain("transposed")
+    assert why_shape([6], [2, 3]) == certain("unflattened")
+    assert why_shape([6], [2, 2]) is None
     assert why_shape([2], None) == certain("shape-unnamed")
     assert why_shape([2, 3], [2, 3, 1]) is None
     assert why_dtype("float32", "float64") == certain("dtype-widened", "float64 for float32")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,21 +12,27 @@ import numpy as np
 import pytest
 from traces import (
     CUSTOM,
+    POLLED,
     SCRIPT,
+    SENT,
     case,
     datum,
     failing_run,
     full_run,
     headers_for,
+    made,
     with_datums,
     with_input,
     with_requests,
     with_step,
 )
 
+from harness.checks.flat_form import flat_form
 from harness.checks.registry import CHECKS, judge
+from harness.drivers.protocol import FailedPart
 from harness.errors import ParityError
-from harness.trace.model import Request, Retrieval, Trace
+from harness.golden.canonical import canonical
+from harness.trace.model import Request, Retrieval, SharedKey, Trace
 from mock_server.record import Batch, Gap, Tensor, Violation
 from mock_server.script import Script
 
@@ -72,6 +79,68 @@ def _drop_optimizer(trace: Trace) -> Trace:
 
 def _numbered(request: Request, seq: int) -> Request:
     return replace(request, seq_id=seq)
+
+
+TOO_OFTEN = "sent-too-often"
+
+
+def _report(step: str, change: Callable[[dict[str, Any]], object], *, flat: bool = True) -> Alter:
+    """Change the report of a step, and its flat form with it unless that stays as it is."""
+
+    def alter(trace: Trace) -> Trace:
+        told = next(each for each in trace.steps if each.step == step)
+        report = copy.deepcopy(told.report)
+        change(report)
+        return with_step(trace, step, report=report, flat=flat_form(report) if flat else told.flat)
+
+    return alter
+
+
+def _put(path: str, value: Any) -> Callable[[dict[str, Any]], object]:
+    """Return what puts a value at a place of a report."""
+
+    def put(report: dict[str, Any]) -> None:
+        *parents, last = path.split("/")
+        for parent in parents:
+            report = report[parent]
+        report[last] = value
+
+    return put
+
+
+def _turned(report: dict[str, Any]) -> None:
+    report["regularizers"] = dict(reversed(report["regularizers"].items()))
+
+
+def _called(name: str, times: int) -> Alter:
+    def alter(trace: Trace) -> Trace:
+        saw = next(each for each in trace.steps if each.step == "parts").saw
+        changed = msgspec.structs.replace(saw, regularizers={**saw.regularizers, name: times})
+        return with_step(trace, "parts", saw=changed)
+
+    return alter
+
+
+NORM = "regularizers/l2/grad_norm"
+
+
+def _gradient_of_l2_lost(report: dict[str, Any]) -> None:
+    """Report norms of 0 of L2, and the whole without it: slopes of -1/3 and -1/2 at three logprobs."""
+    report["regularizers"]["l2"].update(grad_norm=0.0, grad_norm_weighted=0.0)
+    report["total_grad_norm"] = float(np.sqrt(3) * (1 / 3 + 1 / 2))
+
+
+def _sent(*answers: tuple[str, float]) -> Alter:
+    return _requests(_is("pl"), attempts=made(*answers))
+
+
+def _second_attempt(**changes: Any) -> Alter:
+    first, second = made(*SENT)
+    return _requests(_is("pl"), attempts=(first, replace(second, **changes)))
+
+
+def _polled(*answers: tuple[str, float]) -> Alter:
+    return _requests(_is("opt"), polls=made(*answers))
 
 
 def _control(route: str, **changes: Any) -> Alter:
@@ -203,6 +272,14 @@ def _training(**changes: Any) -> Alter:
     return lambda t: replace(t, training=tuple(replace(s, **changes) for s in t.training))
 
 
+def _beats(number: int, **changes: Any) -> Alter:
+    def alter(trace: Trace) -> Trace:
+        beats = [replace(b, **changes) if at == number else b for at, b in enumerate(trace.beats)]
+        return replace(trace, beats=tuple(beats))
+
+    return alter
+
+
 def _backward_sent(trace: Trace) -> Trace:
     """Go on after a missing gradient, with zeros."""
     first = trace.requests[0]
@@ -287,6 +364,13 @@ WRONGS = [
         cause="value-changed",
     ),
     Wrong(
+        "one key for two requests",
+        ("wire.keys",),
+        lambda t: replace(t, shared_keys=(SharedKey("forward_backward seq 1", "optim_step seq 2", 2),)),
+        cause="key-reused",
+        where="optim_step seq 2",
+    ),
+    Wrong(
         "another Accept",
         ("wire.retrieval",),
         lambda t: replace(t, retrievals=(Retrieval("OptimStep", "*/*", ("allow_metadata_only", "request_id")),)),
@@ -298,6 +382,39 @@ WRONGS = [
         ("wire.retrieval",),
         lambda t: replace(t, retrievals=(Retrieval("optim_step", "application/json", ("request_id",)),)),
         cause="polled-otherwise",
+    ),
+    Wrong("a heartbeat without its id", ("heartbeat.body",), _beats(0, body={}), cause="key-dropped"),
+    Wrong("the first heartbeat early", ("heartbeat.period",), _beats(0, at_ms=6_000.0), cause="waits-too-short"),
+    Wrong("the first heartbeat late", ("heartbeat.period",), _beats(0, at_ms=14_000.0), cause="waits-too-long"),
+    Wrong(
+        "one heartbeat and no other",
+        ("heartbeat.period",),
+        lambda t: replace(t, beats=t.beats[:1]),
+        where="session_heartbeat 2",
+        cause="waits-too-long",
+    ),
+    Wrong(
+        "no heartbeat after one that failed",
+        ("heartbeat.failure",),
+        lambda t: replace(t, beats=t.beats[:2], lived=(1000.0, 50_000.0)),
+        where="session_heartbeat 3",
+        cause="beats-end",
+    ),
+    Wrong("a failed heartbeat sent again", ("heartbeat.failure",), _beats(2, at_ms=21_600.0), cause="waits-too-short"),
+    Wrong("heartbeats after a 410", ("heartbeat.failure",), _beats(1, status=410), cause="beats-go-on"),
+    Wrong(
+        "a poll after close",
+        ("session.silent",),
+        lambda t: replace(t, late=("retrieve_future",)),
+        where="retrieve_future",
+        cause="sent-after-close",
+    ),
+    Wrong(
+        "a fault that was not met",
+        ("faults.consumed",),
+        lambda t: replace(t, faults=(replace(t.faults[0], played=0, seen=0), *t.faults[1:])),
+        where="fault 1",
+        cause="fault-not-met",
     ),
     Wrong(
         "an unknown path",
@@ -372,6 +489,23 @@ WRONGS = [
         where="model-1, seq 3",
         cause="id-skipped",
     ),
+    Wrong("tried once more", ("retry.attempts",), _sent(("503", 1.0), ("503", 1.45), ("200", 2.3)), cause=TOO_OFTEN),
+    Wrong("tried again too soon", ("retry.gaps",), _sent(("503", 1.0), ("200", 1.2)), cause="waits-too-short"),
+    Wrong("tried again too late", ("retry.gaps",), _sent(("503", 1.0), ("200", 4.0)), cause="waits-too-long"),
+    Wrong("another key", ("retry.same_request",), _second_attempt(key=1), where="attempt 2", cause="resend-new-key"),
+    Wrong("another body", ("retry.same_request",), _second_attempt(same=False), cause="resend-changed"),
+    Wrong("no effect", ("retry.once",), _second_attempt(took=False), where="pl", cause="gives-up-early"),
+    Wrong("polled less", ("poll.attempts",), _polled(("408", 2.0), ("200", 2.05)), cause="gives-up-early"),
+    Wrong("polled more", ("poll.attempts",), _polled(*POLLED[:2], ("408", 3.06), ("200", 4.0)), cause=TOO_OFTEN),
+    Wrong(
+        "polled in turn",
+        ("poll.overlap",),
+        _requests(_is("pl"), polls=made(("408", 1.0), ("200", 1.05))),
+        where="pl",
+        cause="polled-in-turn",
+    ),
+    Wrong("polled too soon", ("poll.rate",), _polled(*POLLED[:2], ("200", 2.06)), cause="waits-too-short"),
+    Wrong("polled too late", ("poll.rate",), _polled(*POLLED[:2], ("200", 6.0)), cause="waits-too-long"),
     Wrong(
         "weights left out of the forward pass",
         ("forward.keys",),
@@ -455,7 +589,7 @@ WRONGS = [
     Wrong("first chunk's metric", ("metrics.values",), _metrics(loss__sum=21.0), cause="reduction-changed"),
     Wrong("a NaN metric", ("metrics.values",), _metrics(n__mean="NaN"), cause="not-finite"),
     Wrong("called twice", ("loss.calls",), _saw(calls=2), cause="called-too-often"),
-    Wrong("two shapes", ("loss.saw_shape",), _saw(shapes=[[2], [3, 1], [1]])),
+    Wrong("two shapes", ("loss.saw_shape",), _saw(shapes=[[2], [3, 1], [1]]), cause="unflattened"),
     Wrong("one tensor", ("loss.saw_shape",), _saw(count=1), cause="tensors-merged"),
     Wrong("float64", ("loss.saw_dtype",), _saw(dtypes=["float64"] * 3), cause="dtype-widened"),
     Wrong("not leaves", ("loss.saw_dtype",), _saw(leaves=False), cause="not-leaves"),
@@ -463,13 +597,20 @@ WRONGS = [
     Wrong("stripped inputs", ("loss.saw_keys",), _saw(keys=[["target_tokens"]] * 3), cause="key-dropped"),
     Wrong("the caller's data", ("loss.unchanged",), _saw(unchanged=False), cause="data-mutated"),
     Wrong(
+        "a copy for the loss",
+        ("loss.unchanged",),
+        _saw(unchanged=True),
+        base=_saw(unchanged=False)(FULL),
+        cause="data-copied",
+    ),
+    Wrong(
         "an error",
         ("result.status",),
         lambda t: with_step(t, "save", status="error", kind="transport", type="Oops"),
         cause="raised",
     ),
-    Wrong("a hang", ("result.hang",), lambda t: with_step(t, "late", status="hang")),
-    Wrong("another type", ("result.type",), lambda t: with_step(t, "opt", type="dict")),
+    Wrong("a hang", ("result.hang",), lambda t: with_step(t, "late", status="hang"), cause="still-waiting"),
+    Wrong("another type", ("result.type",), lambda t: with_step(t, "opt", type="dict"), cause="type-changed"),
     Wrong("an output short", ("result.outputs",), _outputs(lambda o: o[:2]), cause="outputs-lost"),
     Wrong("outputs reversed", ("result.outputs",), _outputs(lambda o: [o[0], o[2], o[1]])),
     Wrong(
@@ -495,6 +636,132 @@ WRONGS = [
         base=FAILING,
         cause="not-poisoned",
     ),
+    Wrong(
+        "no report",
+        ("regularizers.document",),
+        lambda t: with_step(t, "parts", report=None, flat=None),
+        cause="report-missing",
+        where="parts",
+    ),
+    Wrong(
+        "a null left out",
+        ("regularizers.document",),
+        _report("quiet", lambda r: r.pop("total_grad_norm")),
+        cause="absent-for-null",
+        where="quiet, total_grad_norm",
+    ),
+    Wrong(
+        "no version, and a null left out",
+        ("regularizers.document",),
+        _report("quiet", lambda r: [r.pop(key) for key in ("version", "total_grad_norm")]),
+        cause="absent-for-null",
+        where="quiet, total_grad_norm",
+    ),
+    Wrong(
+        "a key of its own", ("regularizers.document",), _report("parts", _put("base_loss/name", "x")), cause="key-added"
+    ),
+    Wrong(
+        "a regularizer lost",
+        ("regularizers.names",),
+        _report("parts", lambda r: r["regularizers"].pop("l1")),
+        cause="key-dropped",
+    ),
+    Wrong("regularizers as they end", ("regularizers.order",), _report("parts", _turned), cause="completion-order"),
+    Wrong(
+        "another value of the base",
+        ("regularizers.values",),
+        _report("parts", _put("base_loss/value", 3.5)),
+        where="parts, base_loss.value",
+    ),
+    Wrong(
+        "a weighted value",
+        ("regularizers.values",),
+        _report("parts", _put("regularizers/l1/value", 1.25)),
+        cause="weight-in-value",
+    ),
+    Wrong(
+        "a value for a contribution",
+        ("regularizers.contributions",),
+        _report("parts", _put("regularizers/l2/contribution", 2.375)),
+        cause="weight-not-applied",
+    ),
+    Wrong(
+        "a weight applied twice",
+        ("regularizers.contributions",),
+        _report("parts", _put("regularizers/l2/contribution", 2.375 / 16)),
+        cause="weight-applied-twice",
+    ),
+    Wrong("another weight", ("regularizers.contributions",), _report("parts", _put("regularizers/l1/weight", 1.0))),
+    Wrong(
+        "the base for the whole",
+        ("regularizers.total",),
+        _report("parts", _put("loss_total", 2.5 / 3)),
+        cause="regularizer-ignored",
+    ),
+    Wrong(
+        "the regularizers for the whole",
+        ("regularizers.total",),
+        _report("parts", _put("loss_total", 0.59375 + 1.25)),
+        cause="base-ignored",
+    ),
+    Wrong("a norm where none was asked for", ("regularizers.norms",), _report("quiet", _put(NORM, 0.5))),
+    Wrong(
+        "no norm",
+        ("regularizers.norms",),
+        _report("parts", _put(NORM, 0.0)),
+        cause="zeros-for-values",
+        where=f"parts, {NORM.replace('/', '.')}",
+    ),
+    Wrong(
+        "a regularizer without a gradient",
+        ("regularizers.norms",),
+        _report("parts", _gradient_of_l2_lost),
+        cause="part-without-gradient",
+        where=f"parts, {NORM.replace('/', '.')}",
+    ),
+    Wrong(
+        "a norm after weighting",
+        ("regularizers.norms",),
+        _report("parts", _put(NORM, 0.25 * float(np.sqrt(9.5)))),
+        cause="norm-of-other-weighting",
+    ),
+    Wrong(
+        "norms added up",
+        ("regularizers.norms",),
+        _report("parts", _put("total_grad_norm", float(np.sqrt(3) * (1 / 3 + 0.5) + 0.25 * np.sqrt(9.5)))),
+        cause="norms-added",
+    ),
+    Wrong(
+        "metrics of another part",
+        ("regularizers.custom",),
+        _report("parts", _put("regularizers/l2/custom", {"raw:sum": 2.5})),
+        cause="key-added",
+    ),
+    Wrong("another metric", ("regularizers.custom",), _report("parts", _put("base_loss/custom/nll", 1.0))),
+    Wrong("no flat form", ("regularizers.flat",), lambda t: with_step(t, "parts", flat=None), cause="report-missing"),
+    Wrong(
+        "a flat form with other numbers",
+        ("regularizers.flat",),
+        lambda t: with_step(
+            t, "parts", flat={**dict(next(s for s in t.steps if s.step == "parts").flat), "custom/l1/value:sum": 9.0}
+        ),
+        where="custom/l1/value:sum",
+    ),
+    Wrong("called once more", ("regularizers.calls",), _called("l1", 2), cause="called-too-often"),
+    Wrong("not called", ("regularizers.calls",), _called("l2", 0), cause="not-called", where="parts, l2"),
+    Wrong(
+        "no name",
+        ("regularizers.error",),
+        lambda t: with_step(t, "fb", failed=FailedPart("regularizer")),
+        base=FAILING,
+        cause="name-lost",
+    ),
+    Wrong(
+        "the base for a regularizer",
+        ("regularizers.error",),
+        lambda t: with_step(t, "fb", failed=FailedPart("base")),
+        base=FAILING,
+    ),
     Wrong("a step took no effect", ("training.steps",), lambda t: replace(t, training=()), cause="not-sent"),
     Wrong(
         "the gradient's sign",
@@ -510,7 +777,7 @@ WRONGS = [
     ),
 ]
 
-NOTHING = replace(FULL, control=(), requests=(), retrievals=(), steps=(), training=())
+NOTHING = replace(FULL, control=(), requests=(), retrievals=(), steps=(), training=(), beats=(), lived=None)
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -524,7 +791,8 @@ def test_passes_on_what_is_right(check):
 @pytest.mark.parametrize("check", CHECKS)
 def test_is_not_run_on_nothing(check):
     """With nothing observed, and nothing in golden either, a check says so and does not pass."""
-    observed = judge(check, case(FULL if not check.startswith("error.") else FAILING, NOTHING))
+    base = FAILING if check.startswith("error.") or check.endswith(".error") else FULL
+    observed = judge(check, case(base, NOTHING))
     neither = judge(check, case(NOTHING, NOTHING))
     assert (observed.outcome, neither.outcome) == ("not_run", "not_run")
     assert observed.message
@@ -556,6 +824,21 @@ def test_every_check_says_what_holds():
     for check in CHECKS.values():
         assert check.says.endswith(".")
         assert check.id.count(".") == 1
+
+
+def test_a_fault_that_golden_does_not_meet_is_not_judged():
+    """Under a contract whose client never sends the request, nothing can be said about its fault."""
+    unmet = replace(FULL, faults=(replace(FULL.faults[0], played=0),))
+    assert judge("faults.consumed", case(unmet, FULL)).outcome == "not_run"
+    assert judge("faults.consumed", case(replace(FULL, faults=()), FULL)).outcome == "not_run"
+
+
+def test_a_fault_met_more_often_than_in_golden_is_consumed():
+    """How often a request is sent again is for other checks to judge."""
+    twice = replace(FULL, faults=(replace(FULL.faults[0], times=3, played=3),))
+    once = replace(FULL, faults=(replace(FULL.faults[0], times=3, played=1),))
+    assert judge("faults.consumed", case(once, twice)).outcome == "pass"
+    assert judge("faults.consumed", case(twice, once)).outcome == "fail"
 
 
 def test_an_unknown_check_is_refused_with_the_known_ones():
@@ -596,6 +879,84 @@ def test_a_hang_leaves_the_end_of_the_session_open():
     assert judge("session.end", case(FULL, hanging)).outcome == "not_run"
 
 
+STACKS = """Thread MainThread:
+  File "/opt/sdk/client.py", line 7, in result
+    return self.done.get()
+  File "/usr/lib/python3.11/threading.py", line 320, in wait
+    waiter.acquire()
+
+Thread loop:
+  File "/opt/sdk/run.py", line 3, in main
+  File "/usr/lib/python3.11/asyncio/base_events.py", line 607, in run_forever
+"""
+"""Stacks of two threads, as Python writes them."""
+
+
+def test_a_hang_says_what_it_waits_for():
+    """A call that never returns is described by its last request, its polls and where the program stands."""
+    stuck = with_step(FULL, "opt", status="hang", stacks=STACKS)
+    told = judge("result.hang", case(FULL, stuck))
+    assert told.cause == "still-waiting"
+    assert told.detail.startswith("last optim_step seq ")
+    assert told.detail.endswith("answered 200, its result 408, 429, 200; stands in client.py:7 result, run.py:3 main")
+    unasked = _requests(_is("opt"), polls=())(stuck)
+    assert "its result not asked for" in judge("result.hang", case(FULL, unasked)).detail
+    unsent = judge("result.hang", case(FULL, _drop_optimizer(stuck)))
+    assert unsent.detail.startswith("waits to send: 0 of 1 request seen; no request of it was seen")
+
+
+def test_models_that_a_hang_leaves_uncreated_follow_from_it():
+    """Steps after a hang are never run: a model that is missing then follows; without a hang it was not sent."""
+    create = next(request for request in FULL.control if request.route == "create_model")
+    golden = replace(FULL, control=(*FULL.control, create))
+    hung = judge("session.model", case(golden, with_step(FULL, "opt", status="hang")))
+    assert (hung.outcome, hung.cause) == ("fail", "follows")
+    assert "see result.hang" in hung.detail
+    assert judge("session.model", case(golden, FULL)).cause == "not-sent"
+    assert judge("session.model", case(FULL, golden)).cause == "sent-besides"
+
+
+def test_an_id_that_only_a_failure_leaves_unsent_is_sent_after_it():
+    """Where golden fails and never sends its first id, a client that sends it goes on after the failure."""
+    first = next(r for r in FAILING.requests if r.seq_id is not None)
+    held = replace(FAILING, requests=tuple(r for r in FAILING.requests if r is not first))
+    told = judge("order.seq", case(held, FAILING))
+    assert (told.outcome, told.cause) == ("fail", "sent-after-failure")
+
+
+def test_an_excess_attempt_names_the_answer_it_came_after():
+    """What is sent again after a refusal is said to be sent after the refusal, not after what the excess got."""
+    optimizer = _is("opt")
+    golden = _requests(optimizer, attempts=made(("400", 0.0)))(FULL)
+    observed = _requests(optimizer, attempts=made(("400", 0.0), ("200", 1.0)))(FULL)
+    told = judge("retry.attempts", case(golden, observed))
+    assert (told.cause, told.detail) == ("sent-too-often", "after 400")
+
+
+def test_a_gap_that_golden_has_is_not_the_subjects():
+    """What is refused for good leaves a hole in golden too; any other hole is the subject's."""
+    hole = replace(FULL, gaps=(Gap("model-1", (3,), (4,)),))
+    assert judge("gaps.none", case(hole)).outcome == "pass"
+    assert judge("gaps.none", case(hole, FULL)).outcome == "pass"
+    assert judge("gaps.none", case(hole, replace(FULL, gaps=(Gap("model-1", (2, 3), (4,)),)))).outcome == "fail"
+
+
+def test_a_golden_trace_keeps_its_own_delays():
+    """Golden has no times; beside itself it is neither early nor late."""
+    golden = canonical(FULL)
+    for check in ("retry.gaps", "poll.rate"):
+        assert judge(check, case(golden)).outcome == "pass"
+        assert judge(check, case(golden, FULL)).outcome == "pass"
+
+
+def test_a_hang_after_a_failure_is_how_the_later_call_ends():
+    """A call that never returns after the failed one is error.after's, besides result.hang's."""
+    told = case(FAILING, with_step(FAILING, "opt", status="hang"))
+    red = [check for check in CHECKS if judge(check, told).outcome == "fail"]
+    assert red == ["result.hang", "error.after"]
+    assert judge("error.after", told).cause == "hangs-after-failure"
+
+
 def test_what_is_unsent_after_a_failure_has_one_name():
     """In a scenario that fails, a missing operation is error.sent's alone."""
     step = next(r for r in FULL.requests if r.call == "opt")
@@ -616,3 +977,11 @@ def test_a_serial_contract_wants_chunks_one_after_the_other():
     """Under a serial contract, chunk 1 sent last is an order.arrival failure."""
     assert judge("order.arrival", case(FULL, release="0.7.0")).outcome == "fail"
     assert len(CUSTOM) == 3
+
+
+def test_a_body_that_cannot_be_read_is_not_one_without_data() -> None:
+    """It is refused elsewhere; with nothing readable there is nothing to look at."""
+    some = _requests(lambda r: r.seq_id == 1, batch=None)(FULL)
+    assert judge("chunks.nonempty", case(FULL, some)).outcome == "pass"
+    none = _requests(lambda r: r.batch is not None, batch=None)(FULL)
+    assert judge("chunks.nonempty", case(FULL, none)).outcome == "not_run"

@@ -80,9 +80,8 @@ def test_a_malformed_ledger_is_refused(root):
     """An entry about nothing that exists is an error, whatever is selected."""
     ledger = root / "fixtures/ledgers/reference.toml"
     ledger.parent.mkdir(exist_ok=True)
-    ledger.write_text(
-        '[[divergence]]\nscenario = "no/such"\ncheck = "*"\nversions = ""\nreason = "r"\nsource = "s"\n', "utf-8"
-    )
+    entry = 'scenario = "no/such"\ncheck = "*"\nversions = ""\nkind = "bug"\nreason = "r"\nsource = "s"\n'
+    ledger.write_text(f"[[divergence]]\n{entry}", "utf-8")
     _refused(_parity("run", "--sdk", "reference", "-k", "session/lifecycle", root=root), "ledger-malformed")
 
 

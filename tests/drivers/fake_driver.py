@@ -82,7 +82,7 @@ def run(command):
         error = {"code": "no-such-step", "message": "cannot do that", "detail": "Traceback ..."}
         write(json.dumps({"id": number, "driver_error": error}))
     elif MODE == "long-line":
-        sys.stdout.write("x" * (65 << 20))
+        sys.stdout.write("x" * (17 << 20))
         write("")
     elif MODE == "talkative":
         sys.stderr.write("noise\n" * 40000 + "the end\n")
@@ -96,12 +96,44 @@ def run(command):
         if len(waiting) == 3:
             for other in reversed(waiting):
                 answer(other, steps=[{"step": str(other), "status": "ok"}])
+    elif MODE == "nested":
+        nested = "[" * 200 + "]" * 200
+        write(f'{{"id": {number}, "ok": {{"steps": [{{"step": "a", "status": "ok", "fields": {{"a": {nested}}}}}]}}}}')
+    elif MODE == "endless-nesting":
+        write('{"id": 2, "ok": ' + '{"a":' * 100000)
+    elif MODE == "cut-off":
+        sys.stdout.write('{"id": 2, "ok": {"steps": [')
+        sys.stdout.flush()
+        os._exit(0)
+    elif MODE == "wordy":
+        error = {"code": "long", "message": "x" * 100000, "detail": "y" * 100000}
+        write(json.dumps({"id": number, "driver_error": error}))
+    elif MODE == "daemon":
+        reading, writing = os.pipe()
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                os.write(writing, b"%d" % os.getpid())
+                for pipe in (0, 1, 2, reading, writing):
+                    os.close(pipe)
+                threading.Event().wait()
+            os._exit(0)
+        answer(number, steps=[{"step": "daemon", "status": "ok", "fields": {"pid": int(os.read(reading, 20))}}])
     elif MODE == "grandchild":
         child = subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait()"])
         answer(number, steps=[{"step": "child", "status": "ok", "fields": {"pid": child.pid}}])
+    elif MODE in LEAVING:
+        answer(number, steps=[{"step": "exit", "status": "ok"}])
+        LEAVING[MODE]()
     else:
         answer(number, steps=steps(command))
 
+
+LEAVING = {
+    "leaves": lambda: os._exit(0),
+    "leaves-badly": lambda: os._exit(5),
+    "stays": lambda: threading.Event().wait(),
+}
 
 if MODE == "deaf":
     threading.Event().wait()

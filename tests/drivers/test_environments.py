@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from harness.drivers import torch_layer as layers
+from harness.drivers.constraints import read_constraints
 from harness.drivers.environments import NOT_INSTALLED, Environment, environment_for
+from harness.drivers.interpreters import own_interpreter
 from harness.drivers.torch_layer import plan_layer, torch_layer
 from harness.errors import ParityError
 
@@ -100,9 +102,9 @@ def test_a_dangling_layer_is_made_again(tmp_path: Path) -> None:
 def test_another_torch_is_another_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The key follows the versions and the places of what is lent."""
     before = plan_layer().key
-    closure = layers._closure("torch")
+    closure = layers._closure("torch", own_interpreter())
     without = {name: found for name, found in closure.items() if name != "sympy"}
-    monkeypatch.setattr(layers, "_closure", lambda _: without)
+    monkeypatch.setattr(layers, "_closure", lambda *_: without)
     assert plan_layer().key != before
 
 
@@ -143,7 +145,8 @@ def test_a_version_that_is_not_there_names_its_neighbours(offline: dict[str, str
         environment_for("tinker", "2.0.0", cache=tmp_path, variables=offline)
     assert caught.value.code == "sdk-version-unavailable"
     assert caught.value.hint == "Nearest: 1.0.0, 3.0.0."
-    assert [entry.name for entry in (tmp_path / "environments").iterdir()] == ["locks"]
+    assert [entry.name for entry in (tmp_path / "resolutions").iterdir()] == ["locks"]
+    assert not (tmp_path / "environments").exists()
 
 
 def test_an_index_that_cannot_be_reached_is_said_so(tmp_path: Path, offline: dict[str, str]) -> None:
@@ -171,3 +174,61 @@ def test_environments_of_other_interpreters_are_others(
     monkeypatch.setattr(sys, "base_prefix", "/elsewhere")
     other = environment_for("tinker", "1.0.0", cache=built.root.parent.parent, variables=offline)
     assert other.root != built.root
+
+
+def dependency_wheels(folder: Path) -> dict[str, str]:
+    """Write two versions of a dependency and an SDK that takes either."""
+    for version in ("1.0", "2.0"):
+        wheel(folder, "leaf", version)
+    wheel(folder, "tinker", "1.0.0", requires=("leaf>=1.0", *NOT_INSTALLED))
+    return {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(folder)}
+
+
+def test_constraints_choose_dependencies_and_environments(
+    offline: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The newest is taken without constraints, what they say with them; the same resolution is the same environment."""
+    cache, folder = tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("leaves")
+    variables = {**offline, **dependency_wheels(folder)}
+
+    def environment(text: str | None) -> Environment:
+        file = folder / "constraints.txt"
+        file.write_text(text or "", "utf-8")
+        constraints = None if text is None else read_constraints(file)
+        return environment_for("tinker", "1.0.0", constraints=constraints, cache=cache, variables=variables)
+
+    free, old = environment(None), environment("# ours\nleaf<2  # the old one\n\n")
+    assert (free.libraries["leaf"], old.libraries["leaf"]) == ("2.0", "1.0")
+    assert free.root != old.root
+    assert environment("leaf==1.0").root == old.root
+    assert environment("leaf>1").root == free.root
+    assert ask(old, "importlib.import_module('leaf').VERSION") == "1.0"
+    for text, code in (("leaf==3.0", "constraints-unmet"), ("torch==0.1", "constraints-unmet")):
+        with pytest.raises(ParityError) as caught:
+            environment(text)
+        assert caught.value.code == code
+        assert text.partition("=")[0] in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text", ["-r other.txt", "leaf ==", "leaf @ https://example.invalid/leaf.whl", "leaf[more]==1"]
+)
+def test_what_is_no_constraint_is_refused(tmp_path: Path, text: str) -> None:
+    """The line is named; options, addresses and extras are none."""
+    file = tmp_path / "constraints.txt"
+    file.write_text(f"httpx==0.28.1\n{text}\n", "utf-8")
+    with pytest.raises(ParityError) as caught:
+        read_constraints(file)
+    assert caught.value.code == "constraints-malformed"
+    assert "line 2" in caught.value.message
+    with pytest.raises(ParityError) as caught:
+        read_constraints(tmp_path / "none.txt")
+    assert caught.value.code == "constraints-missing"
+
+
+def test_what_was_resolved_is_what_is_installed(built: Environment) -> None:
+    """The resolution is kept, and the environment has it."""
+    locks = list((built.root.parent.parent / "resolutions").glob("tinker-1.0.0-*/requirements.txt"))
+    assert locks
+    for lock in (*locks, built.root / "requirements.txt"):
+        assert dict(line.split("==") for line in lock.read_text("utf-8").splitlines()) == dict(built.libraries)

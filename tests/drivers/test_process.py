@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -18,14 +18,17 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from harness.drivers.process import DriverFailure, DriverProcess, Patience, running
+from harness.drivers.failure import DriverFailure, Patience
+from harness.drivers.process import DriverProcess, running
 from harness.drivers.protocol import RunAnswer
+from harness.drivers.scratch import Scratch, clear_leftovers
 from harness.drivers.spec import DriverSpec, base_environment
 from harness.errors import ParityError
 from harness.suite.data import DatumValue, InputValue
 
 FAKE = Path(__file__).with_name("fake_driver.py")
 PATIENCE = Patience(hello=20.0, answer=0.3, evaluate=0.3, end=5.0, last_words=5.0)
+NO_FAREWELL = Patience(hello=20.0, leave=0.3, end=5.0, last_words=5.0)
 IMPATIENT = Patience(hello=20.0, answer=0.3, evaluate=0.3, end=0.2, last_words=5.0)
 T = TypeVar("T")
 
@@ -57,7 +60,7 @@ def drive(mode: str, use: Callable[[DriverProcess], Awaitable[T]], patience: Pat
     finally:
         for driver in started:
             assert is_gone(driver.pid)
-            assert not driver._scratch.exists()
+            assert not driver._scratch.path.exists()
 
 
 def is_gone(group: int) -> bool:
@@ -105,6 +108,26 @@ def test_a_good_driver_answers_and_ends_without_a_failure() -> None:
     assert drive("good", use).failure is None
 
 
+@pytest.mark.parametrize(
+    ("mode", "status", "message"),
+    [("leaves", "ok", ""), ("leaves-badly", "error", "exited with status 5"), ("stays", "hang", "")],
+)
+def test_the_end_of_the_process_is_the_result_of_exit(mode: str, status: str, message: str) -> None:
+    """A process that was told to end and does is no failure; one that stays hangs, and says where."""
+
+    async def use(driver: DriverProcess) -> DriverProcess:
+        answer = await driver.run(
+            base_url="http://127.0.0.1:9", api_key="tml-x", steps=[{"do": "exit"}], data={}, losses={}, timeout=10.0
+        )
+        assert [(step.step, step.status, step.message) for step in answer.steps] == [("exit", status, message)]
+        assert ("fake_driver.py" in answer.steps[0].stacks) is (status == "hang")
+        assert driver.tainted
+        return driver
+
+    patience = NO_FAREWELL if mode == "stays" else PATIENCE
+    assert (drive(mode, use, patience).failure is None) is (status == "ok")
+
+
 def test_the_environment_is_built_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the harness's environment reaches a driver; HOME and TMPDIR are scratch directories of the process."""
     hostile = {
@@ -138,7 +161,7 @@ def test_data_arrives_inline_and_by_file() -> None:
 
     async def use(driver: DriverProcess) -> dict[str, Any]:
         told = (await run(driver, data={"d": [DatumValue(tokens=large, inputs={"weights": small})]})).steps[0].fields
-        assert not any(driver._scratch.glob("run-*"))
+        assert not any(driver._scratch.path.glob("run-*"))
         datum: dict[str, Any] = told["data"]["d"][0]
         return datum
 
@@ -196,7 +219,9 @@ def test_a_driver_that_closes_stdout_has_crashed() -> None:
         ("half", "exactly one of ok and driver_error"),
         ("other-shape", "an answer that is no RunAnswer"),
         ("unknown-id", "an answer to command 102, never sent"),
-        ("long-line", "a line of more than 64 MiB"),
+        ("long-line", "a line of more than 16 MiB"),
+        ("nested", "an answer that nests more than 64 deep"),
+        ("endless-nesting", "a line on stdout that is no answer"),
     ],
 )
 def test_garbage_is_reported(mode: str, message: str) -> None:
@@ -204,6 +229,19 @@ def test_garbage_is_reported(mode: str, message: str) -> None:
     found = failure(mode)
     assert found.kind == "garbage"
     assert message in found.message
+
+
+def test_an_answer_that_is_cut_off_is_a_crash() -> None:
+    """A process that ends in the middle of a line has crashed, whatever it had written."""
+    found = failure("cut-off")
+    assert (found.kind, found.message) == ("crash", "exited with status 0")
+
+
+def test_what_a_driver_says_is_kept_in_bounds() -> None:
+    """A driver's message and details are repeated by every check of a scenario, and so are shortened."""
+    found = failure("wordy")
+    assert found.message == "long: " + "x" * 1994 + "... (100006 characters)"
+    assert found.stacks == "y" * (16 << 10)
 
 
 def test_a_second_answer_is_garbage_for_the_next_run() -> None:
@@ -350,6 +388,20 @@ def test_children_of_a_driver_end_with_it() -> None:
     drive("grandchild", use)
 
 
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="a process out of its group is found in /proc")
+def test_a_daemon_of_a_driver_ends_with_it() -> None:
+    """A process that has left the driver's group, session and pipes is found by its environment and ended."""
+
+    async def use(driver: DriverProcess) -> int:
+        daemon: int = (await run(driver)).steps[0].fields["pid"]
+        assert os.getpgid(daemon) != driver.pid
+        return daemon
+
+    daemon = drive("daemon", use)
+    with suppress(ProcessLookupError):
+        assert ends(daemon), "the daemon still runs"
+
+
 def test_cancelling_leaves_nothing_behind() -> None:
     """A run that is cancelled (as Ctrl-C does) ends the process before the cancellation goes on."""
 
@@ -392,8 +444,10 @@ def test_a_cancelled_run_taints_but_its_late_answer_is_no_garbage() -> None:
 
 
 def test_a_driver_does_not_outlive_a_killed_harness(tmp_path: Path) -> None:
-    """When the harness is killed with SIGKILL, stdin ends and the driver exits by itself."""
+    """A harness killed with SIGKILL leaves a driver that exits by itself; the next harness removes its folder."""
     script = tmp_path / "killed.py"
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     script.write_text(
         textwrap.dedent(
             f"""
@@ -406,16 +460,51 @@ def test_a_driver_does_not_outlive_a_killed_harness(tmp_path: Path) -> None:
                 driver = await DriverProcess.start(
                     DriverSpec(argv=argv, name="fake", version="1.0", env=base_environment())
                 )
-                print(driver.pid, driver._scratch, flush=True)
+                print(driver.pid, driver._scratch.path, flush=True)
                 os.kill(os.getpid(), signal.SIGKILL)
 
             asyncio.run(main())
             """
         )
     )
-    done = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=False, env=environment)
     assert done.returncode == -signal.SIGKILL
     pid, scratch = done.stdout.split()
-    shutil.rmtree(scratch)
     with suppress(ProcessLookupError):
         assert ends(int(pid)), "the driver still runs"
+    assert Path(scratch).parent == temporary
+    clear_leftovers(temporary)
+    assert not any(temporary.iterdir())
+
+
+def test_only_what_a_dead_harness_left_is_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of a living harness, other folders and links stay; the processes that a dead one left are ended."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    living = Scratch.make()
+    (tmp_path / "parity-other").mkdir()
+    (tmp_path / "parity-run-link").symlink_to(tmp_path / "parity-other")
+    leftover = tmp_path / "parity-run-dead"
+    leftover.mkdir()
+    waits = [sys.executable, "-c", "import threading; print('up', flush=True); threading.Event().wait()"]
+    left = subprocess.Popen(
+        waits,
+        env={**base_environment(), "HOME": str(leftover / "home")},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+    )
+    assert left.stdout is not None
+    try:
+        assert left.stdout.readline() == b"up\n"
+        clear_leftovers(tmp_path)
+        stayed = {path.name for path in tmp_path.iterdir()}
+        assert stayed == {living.path.name, "parity-other", "parity-run-link"}
+        if Path("/proc/self/environ").exists():
+            assert left.wait(timeout=20) == -signal.SIGKILL
+    finally:
+        left.kill()
+        left.wait()
+        left.stdout.close()
+        living.remove()
+    assert not living.path.exists()

@@ -11,7 +11,7 @@ import pytest
 
 from harness.drivers import registry
 from harness.drivers.environments import Environment
-from harness.drivers.registry import DRIVERS, resolve
+from harness.drivers.registry import DRIVERS, Surroundings, resolve
 from harness.drivers.spec import base_environment
 from harness.errors import ParityError
 
@@ -21,7 +21,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Give an environment without building one; return which were asked for."""
     seen: list[tuple[str, str]] = []
 
-    def environment(name: str, version: str) -> Environment:
+    def environment(name: str, version: str, **_made_of: object) -> Environment:
         seen.append((name, version))
         return Environment(Path("/cache"), Path("/cache/bin/python"), MappingProxyType({}))
 
@@ -117,3 +117,25 @@ def test_versions_are_written_in_one_way(asked: list[tuple[str, str]]) -> None:
     """Spaces and leading zeros make no second environment."""
     assert resolve(" tinker == 0.38.00 ").version == "0.38.0"
     assert asked == [("tinker", "0.38.0")]
+
+
+@pytest.mark.parametrize("made_of", [Surroundings(python="3.12"), Surroundings(constraints=Path("c.txt"))])
+def test_what_an_environment_is_made_of_is_not_asked_for_the_reference(made_of: Surroundings) -> None:
+    """There is no environment to make for the reference; what is asked for is not ignored."""
+    raised = error(lambda: resolve("reference==0.38.0", surroundings=made_of))
+    assert raised.code == "surroundings-unsupported"
+
+
+def test_tinkex_has_no_interpreter_to_choose() -> None:
+    """Elixir is the one on PATH; that is said before anything is looked for."""
+    raised = error(lambda: resolve("tinkex==0.4.0", surroundings=Surroundings(python="3.12")))
+    assert raised.code == "surroundings-unsupported"
+
+
+def test_a_python_and_constraints_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    """Both are looked at before anything is built."""
+    for made_of, code in (
+        (Surroundings(python=str(tmp_path / "none")), "python-missing"),
+        (Surroundings(constraints=tmp_path / "none.txt"), "constraints-missing"),
+    ):
+        assert error(lambda made_of=made_of: resolve("tinker==0.38.0", surroundings=made_of)).code == code

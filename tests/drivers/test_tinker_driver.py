@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import hashlib
 import json
@@ -15,7 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from harness.drivers.process import DriverFailure, DriverProcess
+from harness.drivers.failure import DriverFailure
+from harness.drivers.process import DriverProcess
 from harness.drivers.protocol import StepResult
 from harness.drivers.registry import resolve
 from harness.drivers.spec import DriverSpec
@@ -142,9 +144,9 @@ def test_a_release_says_what_it_is(drivers: Drivers, release: str) -> None:
     assert len(hello.sdk.digest) == 64
     assert hello.libraries["tinker"] == release
     assert "torch" in hello.libraries
-    assert {"concurrent", "create_model", "forward_backward_custom", "load_state_with_optimizer"} <= {
-        *hello.capabilities
-    }
+    declared = {*hello.capabilities}
+    assert {"concurrent", "create_model", "forward_backward_custom", "load_state_with_optimizer"} <= declared
+    assert {"loss_delay", "loss_mutates", "cancel", "exit", "idle", "thread", "telemetry"} <= declared
     assert ("close" in hello.capabilities) is (release == "0.38.0")
 
 
@@ -277,6 +279,68 @@ def test_the_real_environment_of_the_user_does_not_reach_the_sdk(
     tenant.close()
     assert [step.status for step in answer.steps] == ["ok", "ok", "ok"]
     assert "hostile" not in repr(record.exchanges)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_each_thread_makes_the_calls_of_its_client(drivers: Drivers, server: MockServer, release: str) -> None:
+    """Calls of one client follow each other though no step waits for them; every client has a thread."""
+    tenant = server.open_tenant(script=TABLE)
+    names = ("one", "two")
+    steps = [{**CREATE, "id": name} for name in names]
+    for name in names:
+        custom = {"data": "batch", "loss": "sum", "model": name, "style": "thread"}
+        steps += [call("forward_backward_custom", f"fb_{name}", **custom)]
+        steps += [call("optim_step", f"opt_{name}", params={}, model=name, style="thread")]
+    steps += [wait(f"{step}_{name}") for name in names for step in ("fb", "opt")]
+    results = drivers.run(release, steps, base_url=server.base_url, api_key=tenant.api_key)
+    record = tenant.record()
+    tenant.close()
+    assert {result.status for step, result in results.items() if step != "close"} == {"ok"}
+    for name in names:
+        model_id = results[name].fields["model_id"]
+        kinds = [operation.kind for operation in record.operations if operation.model_id == model_id]
+        assert kinds == ["forward", "forward_backward", "optim_step"]
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_program_ends_with_a_call_in_flight(drivers: Drivers, server: MockServer, release: str) -> None:
+    """What is known is answered, the client is not closed, and the process ends of itself as a script does."""
+    tenant = server.open_tenant(script=TABLE)
+    driver = drivers.wait(DriverProcess.start(drivers.specs[release]))
+    options: dict[str, Any] = {"base_url": server.base_url, "api_key": tenant.api_key, "losses": {}, "timeout": 60.0}
+    steps = [CREATE, call("forward", "f", data="batch"), {"do": "exit"}]
+    answer = drivers.wait(driver.run(steps=steps, data={"batch": BATCH}, **options))
+    drivers.wait(driver.stop())
+    routes = [exchange.route for exchange in tenant.record().exchanges]
+    tenant.close()
+    assert [(step.step, step.status) for step in answer.steps] == [("model", "ok"), ("f", "unawaited"), ("exit", "ok")]
+    assert driver.failure is None
+    assert "session/finish" not in routes
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_telemetry_is_on_when_it_is_asked_for(drivers: Drivers, server: MockServer, release: str) -> None:
+    """A failing call is reported to /telemetry then, and otherwise not."""
+    steps = [CREATE, call("forward_backward_custom", "fb", data="batch", loss="fail"), wait("fb")]
+    for client in ({"telemetry": True}, {}):
+        tenant = server.open_tenant(script=TABLE)
+        drivers.run(release, steps, base_url=server.base_url, api_key=tenant.api_key, client=client)
+        routes = {exchange.route for exchange in tenant.record().exchanges}
+        tenant.close()
+        assert ("telemetry" in routes) is bool(client)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_client_is_closed_where_a_step_says_so(drivers: Drivers, server: MockServer, release: str) -> None:
+    """It is closed once; a later call is the SDK's to refuse. A release without close says so."""
+    tenant = server.open_tenant(script=TABLE)
+    steps = [CREATE, {"do": "close"}, {"do": "idle", "seconds": 0.01}, call("get_info", "info")]
+    results = drivers.run(release, steps, base_url=server.base_url, api_key=tenant.api_key)
+    routes = [exchange.route for exchange in tenant.record().exchanges]
+    tenant.close()
+    closes = release == "0.38.0"
+    assert results["close"].status == ("ok" if closes else "skipped")
+    assert routes.count("session/finish") == closes
 
 
 # --- the stand-in: what no release shows ------------------------------------------------------------------------------
@@ -443,6 +507,41 @@ def test_a_concurrent_call_has_begun_before_the_next_step(drivers: Drivers) -> N
     results = drivers.run("fake", steps)
     assert results["o2"].metrics == {"[0, 1, 2]": 1.0}
     assert results["o1"].status == "unawaited"
+
+
+@pytest.mark.parametrize("style", ["blocking", "concurrent", "thread"])
+def test_a_call_can_be_cancelled_in_every_style(drivers: Drivers, style: str) -> None:
+    """Waiting for a call that was cancelled ends at once; one that is not waited for is unawaited."""
+    given = {"data": "batch", "style": style}
+    steps = [
+        model("unending"),
+        call("forward", "f", **given),
+        call("forward", "g", **given),
+        {"do": "cancel", "of": "f"},
+        {"do": "cancel", "of": "g"},
+        wait("f"),
+    ]
+    results = drivers.run("fake", steps)
+    assert (results["f"].status, results["f"].kind, results["f"].raised_at) == ("error", "cancelled", "await")
+    assert results["g"].status == "unawaited"
+
+
+def test_what_shows_no_future_is_not_cancelled(drivers: Drivers) -> None:
+    """The step is skipped and says why; waiting for it changes nothing."""
+    steps = [model("uncancellable"), call("forward", "f", data="batch"), {"do": "cancel", "of": "f"}, wait("f")]
+    results = drivers.run("fake", steps)
+    assert (results["f"].status, results["f"].message) == ("skipped", "a SimpleNamespace cannot be cancelled")
+
+
+def test_every_client_has_one_thread(drivers: Drivers) -> None:
+    """All threaded calls of a client are made by the same thread, those of another by another."""
+    steps = [model("threads", "m1"), model("threads", "m2")]
+    names = (("a", "m1"), ("b", "m2"), ("c", "m1"))
+    for name, client in names:
+        steps += [call("forward", name, data="batch", model=client, style="thread"), wait(name)]
+    results = drivers.run("fake", steps)
+    (noted,) = results["c"].metrics or ()
+    assert ast.literal_eval(noted)[-3:] == [f"parity-user-{client}" for _, client in names]
 
 
 def test_what_builds_on_a_failure_is_skipped(drivers: Drivers) -> None:

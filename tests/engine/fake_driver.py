@@ -14,7 +14,7 @@ STATE = Path(sys.argv[1])
 MAX_IN_FLIGHT = int(sys.argv[2])
 MODE = sys.argv[3] if len(sys.argv) > 3 else ""
 
-STEPS = ("create_model", "forward", "get_info", "load_state")
+STEPS = ("create_model", "exit", "forward", "forward_backward_custom", "get_info", "load_state")
 
 
 def first_time(what):
@@ -64,6 +64,18 @@ def run(command, in_flight):
             id=command["id"], driver_error={"code": "no-torch", "message": "cannot import torch", "detail": "Traceback"}
         )
         return
+    if name.startswith("leaves"):
+        say(id=command["id"], ok={"steps": [{"step": name, "status": "ok"}, {"step": "exit", "status": "ok"}]})
+        os._exit(0)
+    if name.startswith("beside"):
+        in_flight.add((command["id"], name))
+        if len(in_flight) == 2:
+            for number, other in sorted(in_flight):
+                say(id=number, ok={"steps": [{"step": other, "status": "ok"}]})
+            in_flight.clear()
+        return
+    if name.startswith("alone"):
+        (STATE / f"beside-{name}").write_text(str(len(in_flight)))
     if name in {"guilty", "victim"}:
         again = not first_time(name)
         in_flight.add(name)
@@ -75,6 +87,9 @@ def run(command, in_flight):
         call(command, "healthz", {})
     if name == "stale":
         call(command, "healthz", {"X-Stainless-Package-Version": "9.9.9"})
+    if name == "wrong_third" and len(list(STATE.glob("third-*"))) < 3:
+        (STATE / f"third-{len(list(STATE.glob('third-*')))}").touch()
+        status = "error" if (STATE / "third-2").exists() else "ok"
     if name == "wrong" or (name == "wrong_once" and first_time("wrong")):
         status = "error"
     if name == "hang" or (name == "hang_once" and first_time("hang")):
@@ -82,8 +97,10 @@ def run(command, in_flight):
     steps = [
         {"step": step["id"], "status": status, "type": f"pid {os.getpid()}"}
         for step in command["steps"]
-        if step["do"] != "await"
+        if step["do"] not in {"await", "exit"}
     ]
+    if name == "hang_aside":
+        steps.append({"step": "aside", "status": "hang"})
     say(id=command["id"], ok={"steps": steps})
 
 
@@ -106,7 +123,9 @@ def main():
                     "language": "python",
                     "runtime": "fake",
                     "contract": "tinker-0.38.0",
-                    "capabilities": list(STEPS),
+                    "capabilities": [
+                        step for step in STEPS if (step, MODE) != ("forward_backward_custom", "no-losses")
+                    ],
                     "max_in_flight": MAX_IN_FLIGHT,
                 },
             )

@@ -54,3 +54,10 @@ def test_all_of_it_is_in_order():
     assert [line.split("#")[1][0] for line in text.splitlines() if "#" in line] == list("0123456")
     assert MODEL not in text
     assert "model-1" in text
+
+
+def test_a_flood_is_told_in_part():
+    """Of very many requests the first are told, and how many more there were."""
+    told = render(Record(tuple(_exchange(n, "telemetry") for n in range(1500)))).splitlines()
+    assert len(told) == 1000 + 1
+    assert told[-1] == "500 more requests"

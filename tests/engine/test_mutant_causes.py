@@ -22,15 +22,22 @@ from harness.engine.prepare import golden_stores, open_suite
 from harness.locations import locate
 from harness.reference.behaviour import behaviour_of
 from harness.suite.data import expand
+from harness.suite.losses.parts import compositions
 from harness.trace.normalise import make_trace
 from mock_server import MockServer
 
 CAUSES = [
     ("sign", "custom/nonlinear", "weights.values", "opposite-sign"),
     ("scaled-by-n", "custom/nonlinear", "weights.values", "scaled-by-n"),
+    ("scaled-by-n", "custom/sum-literal", "weights.values", "scaled-by-n"),
+    ("scaled-by-n", "metrics/collision", "weights.values", "scaled-by-n"),
+    ("scaled-by-n", "custom/unused-datum", "metrics.values", "follows"),
+    ("sign", "training/five-steps-sgd", "metrics.values", "follows"),
+    ("sign", "training/five-steps-sgd", "training.parameters", "follows"),
     ("wrong-datum", "chunks/limits-from-config", "weights.values", "wrong-datum"),
     ("missing-gradient-as-zeros", "errors/missing-gradient", "result.status", "zeros-for-missing-gradient"),
     ("vector-summed", "errors/loss-not-scalar", "result.status", "error-swallowed"),
+    ("loss-gets-copies", "custom/loss-mutates-inputs", "loss.unchanged", "data-copied"),
     ("input-leaked", "custom/extra-inputs", "weights.keys", "input-leaked"),
     ("flattened", "custom/targets-2d", "weights.shape", "flattened"),
     ("weights-int64", "custom/nonlinear", "weights.dtype", "dtype-changed"),
@@ -60,6 +67,32 @@ CAUSES = [
     ("leaves-float64", "custom/nonlinear", "loss.saw_dtype", "dtype-widened"),
     ("loss-called-twice", "custom/nonlinear", "loss.calls", "called-too-often"),
     ("caller-data-changed", "custom/nonlinear", "loss.unchanged", "data-mutated"),
+    ("regularizers-reported-not-trained", "regularizers/several", "weights.values", "regularizer-ignored"),
+    ("regularizers-ignored", "regularizers/weight-hundred", "weights.values", "regularizer-ignored"),
+    ("base-not-trained", "regularizers/several", "weights.values", "base-ignored"),
+    ("weight-not-applied", "regularizers/several", "weights.values", "weight-not-applied"),
+    ("weight-applied-twice", "regularizers/several", "weights.values", "weight-applied-twice"),
+    ("contributions-weighted-twice", "regularizers/several", "regularizers.contributions", "weight-applied-twice"),
+    ("regularizers-by-completion", "regularizers/side-by-side", "regularizers.order", "completion-order"),
+    ("nulls-left-out", "regularizers/tracking", "regularizers.document", "absent-for-null"),
+    ("norms-exchanged", "regularizers/several", "regularizers.norms", "norm-of-other-weighting"),
+    ("norms-of-zero", "regularizers/several", "regularizers.norms", "zeros-for-values"),
+    ("norms-added-up", "regularizers/cancels-base", "regularizers.norms", "norms-added"),
+    (
+        "comparisons-without-gradient",
+        "regularizers/adapters-references-offline",
+        "regularizers.norms",
+        "part-without-gradient",
+    ),
+    (
+        "comparisons-without-gradient",
+        "regularizers/adapters-references-training",
+        "weights.values",
+        "part-without-gradient",
+    ),
+    ("comparisons-without-gradient", "regularizers/adapters-weight-hundred", "weights.values", "part-without-gradient"),
+    ("entropies-without-gradient", "regularizers/adapters-training", "weights.values", "part-without-gradient"),
+    ("name-lost", "regularizers/times-out", "regularizers.error", "name-lost"),
 ]
 
 
@@ -121,7 +154,11 @@ async def _observed(scenario, mutant, server, workers, file):
     return make_trace(scenario.id, _suite().digest(scenario), CONTRACT.id, record, steps)
 
 
-@pytest.mark.parametrize(("mutant", "scenario", "check", "cause"), CAUSES, ids=[row[0] for row in CAUSES])
+@pytest.mark.parametrize(
+    ("mutant", "scenario", "check", "cause"),
+    CAUSES,
+    ids=["-".join(row[:3:2]) + "-" + row[1].partition("/")[2] for row in CAUSES],
+)
 def test_a_mutant_is_told_by_its_cause(mutant, scenario, check, cause, server, workers, mutants, tmp_path):
     """The check that catches the mutant says what is wrong with it."""
     asked = _suite().scenarios[scenario]
@@ -135,6 +172,7 @@ def test_a_mutant_is_told_by_its_cause(mutant, scenario, check, cause, server, w
             contract=CONTRACT,
             tolerance=asked.judge.tolerance,
             script=asked.stimulus.server,
+            compositions=compositions(asked, _suite().losses),
         ),
     )
     assert (verdict.outcome, verdict.cause) == ("fail", cause), verdict

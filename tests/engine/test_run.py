@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.contracts.timeline import load_timeline
-from harness.drivers.process import Patience
+from harness.drivers.failure import Patience
 from harness.drivers.protocol import StepResult
 from harness.drivers.spec import DriverSpec, base_environment
 from harness.engine.events import (
@@ -28,7 +30,7 @@ from harness.engine.run import run
 from harness.errors import ParityError
 from harness.ledger import Divergence, Ledger
 from harness.suite.losses.vectors import Expected, Vector
-from harness.suite.scenario import GetInfo, Judgement, SaveState, Scenario, Stimulus
+from harness.suite.scenario import Exit, GetInfo, Judgement, SaveState, Scenario, Stimulus
 from harness.trace.normalise import make_trace
 from mock_server.record import Record
 
@@ -38,17 +40,18 @@ CHECKS = ("result.status", "result.hang")
 CONTRACT = load_timeline(ROOT / "fixtures/contracts/tinker.toml").point("tinker-0.38.0")
 
 
-def _planned(name, step=GetInfo):
+def _planned(name, step=GetInfo, *, ends=False, **marks):
     extra = {"name": "ck"} if step is SaveState else {}
     scenario = Scenario(
         id=f"fake/{name.replace('_', '-')}",
         title=f"Step {name}",
         why="to be judged",
-        stimulus=Stimulus(steps=(step(id=name, **extra),)),
+        stimulus=Stimulus(steps=(step(id=name, **extra), *((Exit(),) if ends else ()))),
         judge=Judgement(checks=CHECKS),
+        **marks,
     )
     golden = make_trace(scenario.id, "digest", CONTRACT.id, Record(), [StepResult(step=name, status="ok")])
-    return PlannedScenario(scenario=scenario, stimulus="digest", checks=CHECKS, golden=golden, timeout=5.0)
+    return PlannedScenario(scenario=scenario, stimulus="digest", checks=CHECKS, stored=lambda: golden, timeout=5.0)
 
 
 @pytest.fixture
@@ -133,6 +136,30 @@ def _message(events, name):
 def _finished(events, name):
     scenario = f"fake/{name.replace('_', '-')}"
     return next(event for event in events if isinstance(event, ScenarioFinished) and event.scenario == scenario)
+
+
+def test_one_scenario_is_judged_while_the_next_one_runs(make_plan, tmp_path):
+    """A driver that takes one scenario at a time does not wait for verdicts: the next one has begun before them."""
+    begun = threading.Event()
+
+    def stored(planned=_planned("ok")):  # noqa: B008 - the same for every call
+        assert begun.wait(30.0), "the second scenario does not begin before the first is judged"
+        return planned.golden
+
+    plan = make_plan(replace(_planned("ok"), stored=stored), "second")
+
+    async def play():
+        told = []
+        async with aclosing(run(plan)) as stream:
+            async for event in stream:
+                told.append(event)
+                if event == ScenarioStarted("fake/second"):
+                    begun.set()
+        return told
+
+    events = asyncio.run(play())
+    assert _outcomes(events, "ok") == ["pass"] * len(CHECKS)
+    assert _processes(tmp_path) == 1
 
 
 def test_a_run_that_holds(make_plan, play, tmp_path):
@@ -227,7 +254,7 @@ def test_other_driver_failures_are_errors(make_plan, play, name, kind, words):
 def test_silence_is_an_error(make_plan, play):
     """A driver that never answers is ended; the scenario is an error, the run goes on."""
     planned = _planned("silent")
-    quick = PlannedScenario(planned.scenario, planned.stimulus, planned.checks, planned.golden, timeout=0.2)
+    quick = PlannedScenario(planned.scenario, planned.stimulus, planned.checks, planned.stored, timeout=0.2)
     events = play(make_plan(quick, "one", answer=0.2))
     assert _outcomes(events, "silent") == ["error", "error"]
     assert "(silence)" in _message(events, "silent")
@@ -278,8 +305,10 @@ def test_a_missing_capability_is_unsupported(make_plan, play, tmp_path):
 
 def test_the_ledger_has_the_last_word(make_plan, play):
     """A listed failure is known and not run again; a listed check that passes is fixed."""
-    entry = {"scenario": "fake/wrong", "versions": "", "reason": "r", "source": "s"}
-    ledger = Ledger((Divergence(check="result.status", **entry), Divergence(check="result.hang", **entry)))
+    entry = {"scenario": "fake/wrong", "versions": "", "kind": "bug", "reason": "r", "source": "s"}
+    ledger = Ledger(
+        (Divergence(check="result.status", cause="raised", **entry), Divergence(check="result.hang", **entry))
+    )
     events = play(make_plan("wrong", ledger=ledger))
     assert _outcomes(events, "wrong") == ["known", "fixed"]
 
@@ -294,14 +323,64 @@ def test_wrong_losses_stop_the_run_before_it_begins(make_plan, play, tmp_path):
     assert _processes(tmp_path) == 1
 
 
+def test_a_driver_without_custom_losses_is_asked_for_none(make_plan, play):
+    """It has no losses that could be wrong, and runs what it can."""
+    case = {"loss": {}, "logprobs": [], "fields": []}
+    vector = Vector(name="add/0", case=case, expected=Expected(loss=1.0, metrics={}, gradients=()))
+    events = play(make_plan("one", vectors=(vector,), mode="no-losses"))
+    assert _outcomes(events, "one") == ["pass", "pass"]
+
+
 def test_the_exchange_of_a_failing_scenario_is_kept_on_request(make_plan, play):
     """With keep_exchange a failing scenario says what went over the wire, with times; others say nothing."""
-    entry = Divergence(scenario="fake/ping", check="result.hang", versions="", reason="r", source="s")
+    entry = Divergence(scenario="fake/ping", check="result.hang", versions="", kind="bug", reason="r", source="s")
     events = play(make_plan("ping", keep_exchange=True, ledger=Ledger((entry,))))
     exchange = _finished(events, "ping").exchange
     assert " ms  #0 GET healthz" in exchange or " ms  #1 GET healthz" in exchange
     assert "-> 200 after" in exchange
     assert _finished(play(make_plan("ping", keep_exchange=True)), "ping").exchange == ""
+
+
+def test_a_scenario_that_ends_its_process_has_it_to_itself(make_plan, play, tmp_path):
+    """The end of the process is its result and no crash; the next scenario gets a fresh one, nothing is run again."""
+    leaving = [_planned(f"leaves_{number}", ends=True) for number in range(2)]
+    events = play(make_plan(leaving[0], "one", leaving[1], "two", in_flight=8))
+    assert {event.outcome for event in events if isinstance(event, CheckJudged)} == {"pass"}
+    assert [event.reruns for event in events if isinstance(event, ScenarioFinished)] == [0, 0, 0, 0]
+    assert _processes(tmp_path) == 2, "the ordinary ones and the first that leaves share one"
+
+
+def test_an_exclusive_scenario_is_never_run_beside_another(make_plan, play, tmp_path):
+    """It waits until everything else is done, on a process that takes many runs at once too."""
+    events = play(make_plan("beside_1", _planned("alone", exclusive=True), "beside_2", in_flight=8))
+    assert {event.outcome for event in events if isinstance(event, CheckJudged)} == {"pass"}
+    assert (tmp_path / "beside-alone").read_text() == "0"
+    assert _processes(tmp_path) == 1
+
+
+def test_every_repetition_must_hold(make_plan, play):
+    """A race that is lost once is lost: the verdict says how often, and running it again cannot mend it."""
+    events = play(make_plan(_planned("wrong_third", repeat=5)))
+    assert _outcomes(events, "wrong_third") == ["fail", "pass"]
+    assert _message(events, "wrong_third").startswith("1 of 5 runs do not hold; the first: ")
+    finished = _finished(events, "wrong_third")
+    assert (finished.runs, finished.failed_runs, finished.reruns) == (5, 1, 0)
+
+
+def test_repetition_ends_with_the_process(make_plan, play):
+    """After a hang the process serves no other run: what held until then is not said to hold."""
+    events = play(make_plan(_planned("hang_aside", repeat=3)))
+    assert _outcomes(events, "hang_aside") == ["not_run", "fail"]
+    assert _message(events, "hang_aside").startswith("only 1 of 3 runs were made")
+
+
+def test_slow_scenarios_wait_side_by_side(make_plan, play, tmp_path):
+    """They get a process each, more than there are jobs, after everything else."""
+    slow = [_planned(f"slow_{number}", slow=True) for number in range(3)]
+    events = play(make_plan(*slow, "one", jobs=1))
+    assert {event.outcome for event in events if isinstance(event, CheckJudged)} == {"pass"}
+    assert next(event for event in events if isinstance(event, ScenarioStarted)) == ScenarioStarted("fake/one")
+    assert _processes(tmp_path) == 4
 
 
 def test_an_interrupted_run_ends_in_good_order(make_plan, play):

@@ -119,6 +119,17 @@ def test_what_the_server_sent_is_named_not_digested(store):
     assert store.load("a/one", "0.7.0", DESCRIBED).steps[1].saw == FULL.steps[1].saw
 
 
+def test_a_report_keeps_its_order(store):
+    """Regularizers come back in the order of their declaration, whatever a file sorts; so does a part that failed."""
+    store.emit({**_all(FULL), **{("b/two", release): FAILING for release in DESCRIBED}}, DESCRIBED)
+    told = {step.step: step for step in store.load("a/one", "0.7.0", DESCRIBED).steps}
+    right = next(step for step in FULL.steps if step.step == "parts")
+    assert (told["parts"].report, told["parts"].flat, told["parts"].saw) == (right.report, right.flat, right.saw)
+    assert list(told["parts"].report["regularizers"]) == ["l2", "l1"]
+    failed = next(step for step in store.load("b/two", "0.7.0", DESCRIBED).steps if step.failed is not None)
+    assert (failed.failed.part, failed.failed.name) == ("regularizer", "l1")
+
+
 def test_unordered_arrivals_are_canonical(store):
     """Chunks that may arrive in any order give one golden trace, whatever the order was this time."""
     store.emit(_all(FULL), DESCRIBED)
@@ -187,7 +198,7 @@ def test_another_stimulus_is_golden_stale(store):
 @pytest.mark.parametrize("damage", ["truncated", "edited", "missing"])
 @pytest.mark.parametrize("which", ["trace", "array", "index"])
 def test_damage_is_named(store, damage, which):
-    """A truncated, edited or missing file is an error that names the file and the way out."""
+    """A truncated, edited or missing file is an error that names the file and the way out, before a trace is read."""
     store.emit(_all(_large()), DESCRIBED)
     array = next((store.root / "arrays").iterdir())
     path = {"trace": store.root / "0.7.0/a/one.json", "array": array, "index": store.root / "index.json"}[which]
@@ -200,10 +211,22 @@ def test_damage_is_named(store, damage, which):
         path.write_bytes(content.replace(b"a", b"b", 1) if b"a" in content else b"\1" + content[1:])
     fresh = GoldenStore(store.root)
     with pytest.raises(ParityError) as caught:
-        fresh.load("a/one", "0.7.0", DESCRIBED)
+        fresh.find("a/one", "0.7.0", DESCRIBED)
     assert caught.value.code == "golden-corrupt"
     assert path.relative_to(store.root).as_posix() in caught.value.message
     assert "parity golden emit" in caught.value.hint
+
+
+def test_a_trace_is_read_at_the_first_call(store):
+    """Once, and not before: what happens to an array in between is seen."""
+    store.emit(_all(_large()), DESCRIBED)
+    read, unread = (GoldenStore(store.root).find("a/one", "0.7.0", DESCRIBED) for _ in range(2))
+    trace = read()
+    next((store.root / "arrays").iterdir()).unlink()
+    assert read() is trace
+    with pytest.raises(ParityError) as caught:
+        unread()
+    assert caught.value.code == "golden-corrupt"
 
 
 def test_emit_repairs_damage(store):

@@ -113,7 +113,8 @@ class Client:
 def connected(server: MockServer, script: Script | None = None) -> Iterator[Client]:
     """Connect a client of a fresh tenant over real sockets."""
     tenant = server.open_tenant(script)
-    with httpx.Client(base_url=server.base_url, headers={"x-api-key": tenant.api_key}, trust_env=False) as http:
+    url = server.url_of(tenant)
+    with httpx.Client(base_url=url, headers={"x-api-key": tenant.api_key}, trust_env=False) as http:
         yield Client(http, tenant)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import zstandard
 from by_hand import json_tensor, proto_request, proto_tensor
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -280,7 +281,46 @@ def test_malformed_json_names_the_place(name: str) -> None:
 
 def test_integral_floats_are_integers() -> None:
     """An encoder that writes 2.0 for an int64 says the same as one that writes 2."""
-    assert json_codec.numbers([1.0, 2.0], "int64", "x").tolist() == [1, 2]
+    raw = json.dumps(wrap([DATUM | {"loss_fn_inputs": {"t": TENSOR | {"data": [1.0, 2.0]}}}])).encode()
+    batch = from_json(raw).batch
+    assert batch is not None
+    tensor = batch.datums[0].inputs["t"]
+    assert (tensor.values.dtype, tensor.values.tolist()) == (np.int64, [1, 2])
+
+
+unknown = st.sampled_from([b"", b"\xa0\x06\x07", b"\xa2\x06\x01x", b"\xa1\x06" + bytes(8), b"\xa5\x06" + bytes(4)])
+group = b"\xa3\x06" + b"\x1a\x02\x08\x01" + b"\xa4\x06"
+"""Field 100 as a group that holds a field 3, which is no datum."""
+
+
+@given(datums, st.lists(unknown | st.just(group), max_size=4), st.floats(0, 1), st.booleans())
+def test_protobuf_bodies_are_read_as_the_library_reads_them(
+    data: list[tuple[list[int], list[int], list[float]]], between: list[bytes], cut: float, truncate: bool
+) -> None:
+    """Unknown fields of any wire type anywhere between the datums; what the library cannot parse is refused."""
+    parts = [
+        proto_request("m", 1, [(tokens, {"t": proto_tensor(np.asarray(targets, dtype=np.int64))})]).SerializeToString()
+        for tokens, targets, _ in data
+    ]
+    raw = b"".join(itertools.chain.from_iterable(itertools.zip_longest(parts, between, fillvalue=b"")))
+    raw = raw[: round(cut * len(raw))] if truncate else raw
+    try:
+        whole = pb.ForwardBackwardRequest.FromString(raw)
+    except DecodeError:
+        with pytest.raises(WireError, match="not a ForwardBackwardRequest"):
+            decode(raw, PROTOBUF, requests.ForwardBackward, "forward_backward_input")
+        return
+    decoded = decode(raw, PROTOBUF, requests.ForwardBackward, "forward_backward_input")
+    assert decoded.batch is not None
+    read = [datum.tokens.astype("<i4").tobytes() for datum in decoded.batch.datums]
+    assert read == [b"".join(chunk.encoded_text.tokens for chunk in datum.model_input) for datum in whole.data]
+    assert decoded.unknown_fields == (() if b"\x06" not in raw or whole.ByteSize() == _known(whole) else ("#100",))
+
+
+def _known(message: pb.ForwardBackwardRequest) -> int:
+    """Return the size of a message without its unknown fields."""
+    message.DiscardUnknownFields()
+    return message.ByteSize()
 
 
 def test_malformed_protobuf_is_refused() -> None:

@@ -177,6 +177,16 @@ def test_loss_sum_is_the_weighted_sum_of_what_the_client_sees() -> None:
     assert (empty, np.signbit(empty)) == (0.0, False)
 
 
+def test_infinite_logprobs_are_sent_and_summed_as_they_are() -> None:
+    """A table may hold -inf: outputs keep it, `loss:sum` is infinite, and NaN where its weight is zero."""
+    trainer = Trainer(Script(logprobs=Logprobs("table", (-1.0, -np.inf))))
+    weighted = datum([9, 9], target_tokens=ints(0, 1), weights=floats(1, 1))
+    assert logprobs(trainer, weighted) == [[-1.0, -np.inf]]
+    assert trainer.forward(batch(weighted)).metrics == {"loss:sum": np.inf}
+    unweighted = datum([9, 9], target_tokens=ints(0, 1), weights=floats(0, 0))
+    assert np.isnan(trainer.forward(batch(unweighted)).metrics["loss:sum"])
+
+
 @pytest.mark.parametrize(
     ("outputs", "expected"),
     [

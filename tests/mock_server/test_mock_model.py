@@ -94,6 +94,22 @@ def test_a_gradient_that_is_always_zero_moves_nothing() -> None:
         np.testing.assert_array_equal(moved, np.ones((2, 2)))
 
 
+@pytest.mark.parametrize(
+    "params", [StepParams(), StepParams(weight_decay=0.5), StepParams(eps=0.0), StepParams(beta1=0.0, beta2=0.5)]
+)
+def test_steps_before_any_gradient_are_as_computed(params: StepParams) -> None:
+    """The array that stands for "nothing but zeros yet" leads to the same bits as zeros that are computed with."""
+    start = np.random.default_rng(0).normal(size=(2, 3))
+    nothing, zero = optimizer.zeros((2, 3)), np.zeros((2, 3))
+    short = long = start
+    brief, computed = AdamState(nothing, nothing), AdamState(zero, zero)
+    for gradient in (None, None, start + 1, None):
+        short, brief = optimizer.adamw(short, nothing if gradient is None else gradient, brief, params)
+        long, computed = optimizer.adamw(long, zero if gradient is None else gradient, computed, params)
+        assert short.tobytes() == long.tobytes()
+        assert brief.step == computed.step
+
+
 def test_clipping_scales_the_gradient_to_the_bound() -> None:
     """A gradient of norm 5 under a bound of 1 keeps its direction; a shorter one and no bound change nothing."""
     gradient = np.array([[3.0, 4.0]])

@@ -13,8 +13,9 @@ import torch
 from mutant import Mutant, checks
 
 from harness.reference.behaviour import Behaviour
+from harness.reference.calls import Call, Pending
 from harness.reference.chunking import Bounds, Limits, own_bounds
-from harness.reference.client import Call, Pending, ReferenceClient, TrainingClient
+from harness.reference.client import ReferenceClient
 from harness.reference.custom_loss import (
     LossFn,
     declared_dtype,
@@ -27,7 +28,8 @@ from harness.reference.encoding import PassOutput
 from harness.reference.errors import BadOutputError, HttpStatusError, NoGradientError
 from harness.reference.order import PER_PASS, Plan
 from harness.reference.reduction import Metrics, Number
-from harness.reference.rules import go_on, send_nonfinite
+from harness.reference.rules import go_on, refuse_nonfinite
+from harness.reference.training import TrainingClient
 from harness.reference.values import Array, Datum, TensorValue, dense, refuse_nested
 from harness.suite.data import DatumValue, InputValue
 
@@ -59,8 +61,8 @@ def _finite(behaviour: Behaviour) -> Behaviour:
     return replace(behaviour, weigh=lambda gradient: np.nan_to_num(-gradient, posinf=0, neginf=0))
 
 
-def _nonfinite_as_text(behaviour: Behaviour) -> Behaviour:
-    return replace(behaviour, check_finite=send_nonfinite)
+def _finite_only(behaviour: Behaviour) -> Behaviour:
+    return replace(behaviour, check_finite=refuse_nonfinite)
 
 
 def _zero_is_missing(behaviour: Behaviour) -> Behaviour:
@@ -109,6 +111,10 @@ def _integers_read(behaviour: Behaviour) -> Behaviour:
         return declared_dtype(replace(tensor, values=tensor.values.astype(np.float32)))
 
     return replace(behaviour, leaf_dtype=read)
+
+
+def _finite_leaves(behaviour: Behaviour) -> Behaviour:
+    return replace(behaviour, leaf_dtype=lambda tensor: np.nan_to_num(behaviour.leaf_dtype(tensor)))
 
 
 def _pairs_what_is_there(behaviour: Behaviour) -> Behaviour:
@@ -340,6 +346,23 @@ class SharesIds(ReferenceClient):
         return made
 
 
+class KnowsOneLoss(ReferenceClient):
+    """Sends cross_entropy, whatever loss is asked for."""
+
+    async def create_model(
+        self, base_model: str, *, rank: int, seed: int | None = None, call: str = ""
+    ) -> TrainingClient:
+        """Create the model, its plain passes altered."""
+        made = await super().create_model(base_model, rank=rank, seed=seed, call=call)
+        plain = made.forward_backward
+
+        def known(data: Sequence[DatumValue], _loss_fn: str, *, call: str = "") -> Pending[PassOutput]:
+            return plain(data, "cross_entropy", call=call)
+
+        made.forward_backward = known  # type: ignore[method-assign]
+        return made
+
+
 class LoadsNothing(ReferenceClient):
     """Answers load_state without asking the server."""
 
@@ -382,6 +405,16 @@ class GivesUpOnTimeout(_GivesUp):
             raise HttpStatusError(408, "the poll timed out")
 
 
+class GivesUpOnNotYet(_GivesUp):
+    """Fails when an optimizer step has no result yet."""
+
+    async def look(self, response: httpx.Response) -> None:
+        """Raise on what asks to try again."""
+        asked = response.request.headers.get("x-tinker-request-type")
+        if asked == "OptimStep" and b"try_again" in await response.aread():
+            raise HttpStatusError(200, "the result is not there")
+
+
 class GivesUpOnPause(_GivesUp):
     """Fails when the queue is paused before a backward pass."""
 
@@ -398,7 +431,12 @@ MUTANTS: tuple[Mutant, ...] = (
         "The loss is called for one datum after the other, and the values are added.",
         checks("loss.calls loss.saw_shape loss.saw_values weights.values"),
         "A loss that couples datums is another loss when it is taken apart.",
-        scenarios=("custom/logsumexp", "custom/batch-normalised", "training/batch-normalised"),
+        scenarios=(
+            "custom/logsumexp",
+            "custom/batch-normalised",
+            "training/batch-normalised",
+            "training/batch-normalised-awaited",
+        ),
         client=LossPerDatum,
     ),
     Mutant(
@@ -462,8 +500,12 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "nested-refused",
         "0.38.0 refuses lists of lists.",
-        checks(DIES, "training.gradient", "training.parameters"),
+        checks(DIES, "chunks.complete", "training.gradient", "training.parameters"),
         "The release accepts them and trains.",
+        silences=NO_BACKWARD
+        | checks("wire.encoding wire.forms chunks.boundaries chunks.nonempty chunks.limits forward.keys forward.values")
+        | checks("metrics.values result.outputs")
+        | checks("loss.saw_shape loss.saw_dtype loss.saw_values loss.saw_keys loss.unchanged"),
         scenarios=("custom/nested-lists", "custom/plain-lists"),
         change=_refuses_nested,
     ),
@@ -479,9 +521,10 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "integers-read",
         "0.15.0 reads whole logprobs as float32.",
-        checks(DIES),
+        checks(DIES, "error.sent"),
         "The release makes an integer tensor of them and fails.",
         contract="tinker-0.15.0",
+        silences=NO_ERROR,
         scenarios=("custom/integer-logprobs", "custom/sum-literal"),
         change=_integers_read,
     ),
@@ -504,19 +547,46 @@ MUTANTS: tuple[Mutant, ...] = (
         client=InventsTargets,
     ),
     Mutant(
+        "infinite-logprobs-clipped",
+        "The loss sees the largest finite number for a logprob of minus infinity.",
+        checks("loss.saw_values", "metrics.values"),
+        "The loss is finite where the release's is not.",
+        scenarios=("custom/infinite-logprobs", "custom/sum-literal"),
+        change=_finite_leaves,
+    ),
+    Mutant(
         "nonfinite-zeroed",
         "0.15.0 sends zeros for infinities and NaN.",
-        checks(DIES),
+        checks(DIES, "error.sent"),
         "The release refuses; a zero gradient hides a broken loss.",
         contract="tinker-0.15.0",
+        silences=NO_ERROR,
         scenarios=("errors/infinite-gradient", "errors/nan-gradient", "custom/sum-literal"),
         change=_finite,
     ),
     Mutant(
+        "nonfinite-zeroed-on-the-wire",
+        "0.38.0 sends zeros for infinities and NaN.",
+        checks("weights.values"),
+        "The release sends them as they are: the server's gradient is to be as broken as the loss.",
+        scenarios=("errors/infinite-gradient", "errors/nan-gradient", "custom/sum-literal"),
+        change=_finite,
+    ),
+    Mutant(
+        "nonfinite-refused",
+        "0.38.0 refuses infinities and NaN, as releases that speak JSON do.",
+        checks(DIES),
+        "Protobuf carries them, and the caller sees a loss that is not a number.",
+        silences=NO_RESULT | NO_BACKWARD,
+        scenarios=("errors/infinite-gradient", "errors/nan-gradient"),
+        change=_finite_only,
+    ),
+    Mutant(
         "fewer-outputs-accepted",
         "0.38.0 pairs datums and outputs as far as both go.",
-        checks(DIES),
+        checks(DIES, "error.sent"),
         "Datums that nobody answered for are left out in silence.",
+        silences=NO_ERROR,
         scenarios=("errors/fewer-outputs", "custom/sum-literal"),
         change=_pairs_what_is_there,
     ),
@@ -534,6 +604,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "0.38.0 goes on without data.",
         checks(DIES, "error.kind", "error.raised_at"),
         "The release refuses where the call is made; here an empty loss fails later, for want of a gradient.",
+        silences=NO_ERROR,
         scenarios=("errors/empty-plain", "errors/empty-custom", "custom/sum-literal"),
         change=_goes_on_empty,
     ),
@@ -584,8 +655,18 @@ MUTANTS: tuple[Mutant, ...] = (
         "0.38.0 takes 0.0 for a loss:sum the server did not send.",
         checks(DIES),
         "The release raises; a loss of zero looks like success.",
+        silences=NO_ERROR,
         scenarios=("errors/no-server-loss", "custom/sum-literal"),
         change=_loss_optional,
+    ),
+    Mutant(
+        "loss-name-replaced",
+        "Every pass asks for cross_entropy.",
+        checks(DIES, "wire.bodies", "error.after", "training.gradient"),
+        "The name of the caller's loss never leaves the client; the model trains on another loss.",
+        silences=NO_ERROR,
+        scenarios=("session/loss-names", "custom/sum-literal"),
+        client=KnowsOneLoss,
     ),
     Mutant(
         "weight-decay-dropped",
@@ -624,7 +705,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "All models of a session share one counter.",
         checks("order.seq", "order.gapless", "gaps.none"),
         "Each model waits for ids that went to the other.",
-        scenarios=("order/two-models", "state/load-into-other", "custom/sum-literal"),
+        scenarios=("order/two-models", "order/two-models-awaited", "state/load-into-other", "custom/sum-literal"),
         client=SharesIds,
     ),
     Mutant(
@@ -632,16 +713,30 @@ MUTANTS: tuple[Mutant, ...] = (
         "load_state answers without a request.",
         checks("order.phases", "training.parameters"),
         "Training goes on from other parameters.",
-        scenarios=("state/load-into-other", "state/load-weights", "state/save-in-order"),
+        scenarios=(
+            "state/load-into-other",
+            "state/load-into-other-awaited",
+            "state/load-weights",
+            "state/save-in-order",
+            "state/save-in-order-awaited",
+        ),
         client=LoadsNothing,
     ),
     Mutant(
         "gives-up-on-408",
         "A poll that times out ends an optimizer step.",
-        checks(DIES),
+        checks(DIES, "poll.attempts"),
         "408 means: ask again.",
-        scenarios=("futures/timeout-reply", "futures/try-again"),
+        scenarios=("futures/timeout-reply", "futures/timeout-reply-awaited", "futures/try-again"),
         client=GivesUpOnTimeout,
+    ),
+    Mutant(
+        "gives-up-on-not-yet",
+        "A result that is not there at the first poll ends an optimizer step.",
+        checks(DIES, "poll.attempts"),
+        "Not yet means: ask again.",
+        scenarios=("futures/try-again", "futures/try-again-awaited", "futures/timeout-reply"),
+        client=GivesUpOnNotYet,
     ),
     Mutant(
         "gives-up-on-pause",

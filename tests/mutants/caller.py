@@ -11,9 +11,11 @@ from mutant import Mutant, checks
 
 from harness.contracts.model import Wire
 from harness.reference.behaviour import Behaviour
-from harness.reference.client import Call, Pending, ReferenceClient, TrainingClient
+from harness.reference.calls import Call, Pending
+from harness.reference.client import ReferenceClient
 from harness.reference.custom_loss import LossFn
 from harness.reference.encoding import Encoded, PassOutput, PassRequest, encode_protobuf
+from harness.reference.training import TrainingClient
 from harness.reference.values import Datum
 from harness.suite.data import DatumValue
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class _WrappedLosses(ReferenceClient):
+class WrappedLosses(ReferenceClient):
     """Hands every loss to `wrapped` before it is used."""
 
     async def create_model(
@@ -42,7 +44,7 @@ class _WrappedLosses(ReferenceClient):
         raise NotImplementedError
 
 
-class CallsTwice(_WrappedLosses):
+class CallsTwice(WrappedLosses):
     """Calls the loss once for its metrics and once for its gradient."""
 
     def wrapped(self, loss_fn: LossFn, data: Sequence[DatumValue]) -> LossFn:
@@ -56,7 +58,7 @@ class CallsTwice(_WrappedLosses):
         return twice
 
 
-class Scribbles(_WrappedLosses):
+class Scribbles(WrappedLosses):
     """Writes into the caller's tokens while the loss runs."""
 
     def wrapped(self, loss_fn: LossFn, data: Sequence[DatumValue]) -> LossFn:
@@ -74,7 +76,7 @@ class Scribbles(_WrappedLosses):
         return scribbling
 
 
-class HidesInputs(_WrappedLosses):
+class HidesInputs(WrappedLosses):
     """Adds an input of its own to what the loss sees."""
 
     def wrapped(self, loss_fn: LossFn, data: Sequence[DatumValue]) -> LossFn:
@@ -101,8 +103,8 @@ class _AlteredResults(ReferenceClient):
         made = await super().create_model(base_model, rank=rank, seed=seed, call=call)
         plain = made.forward_backward_custom
 
-        async def custom(data: Sequence[DatumValue], loss_fn: LossFn, *, call: str = "") -> Pending[PassOutput]:
-            return self.altered(await plain(data, loss_fn, call=call))
+        async def custom(*given: Any, **options: Any) -> Pending[PassOutput]:
+            return self.altered(await plain(*given, **options))
 
         made.forward_backward_custom = custom  # type: ignore[method-assign]
         return made
@@ -249,7 +251,12 @@ MUTANTS = (
         "optim_step answers without a request.",
         checks("order.phases", "training.steps", "weights.values", "metrics.values"),
         "Every result looks right and nothing is trained: later steps compute their loss on the first parameters.",
-        scenarios=("training/five-steps-sgd", "session/forward-only", "order/plain-concurrent"),
+        scenarios=(
+            "training/five-steps-sgd",
+            "session/forward-only",
+            "order/plain-concurrent",
+            "order/plain-spaced",
+        ),
         silences=checks("training.gradient", "training.parameters"),
         client=ForgetsStep,
     ),

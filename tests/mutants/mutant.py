@@ -51,13 +51,15 @@ CONSEQUENCES: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "weights.values": frozenset(("metrics.values", "training.gradient", "training.parameters")),
         "weights.targets": frozenset(("weights.values", "metrics.values", "training.gradient", "training.parameters")),
+        "loss.calls": frozenset(("loss.saw_shape", "loss.saw_values")),
         "loss.saw_values": frozenset(("weights.values", "metrics.values", "training.gradient", "training.parameters")),
         "plain.values": frozenset(("metrics.values", "training.gradient", "training.parameters")),
         "training.parameters": frozenset(("weights.values", "metrics.values", "training.gradient")),
     }
 )
 """What may turn red after a check, said once: the server's loss is sum(-logprob * weight), its gradient is made of the
-weights, and a model that was trained otherwise answers other logprobs from then on."""
+weights, and a model that was trained otherwise answers other logprobs from then on. A loss that is called for other
+data than its own may see that last."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -299,7 +299,13 @@ MUTANTS = (
             "weights.values metrics.values training.gradient training.parameters",
         ),
         "An optimizer step that nobody awaited overtakes the backward pass, in id and in effect.",
-        scenarios=(*QUICK, "order/ten-in-flight", "order/two-customs", "order/awaited-backwards"),
+        scenarios=(
+            *QUICK,
+            "order/ten-in-flight",
+            "order/two-customs",
+            "order/awaited-backwards",
+            "order/custom-then-optim-spaced",
+        ),
         change=_per_pass,
     ),
     Mutant(
@@ -395,9 +401,10 @@ MUTANTS = (
     Mutant(
         "poisoned-too-early",
         "0.15.0 refuses everything after a failed custom call.",
-        checks("error.after", "error.sent"),
+        checks("error.after error.sent training.steps"),
         "The release stays usable: the next call takes the next id.",
         contract="tinker-0.15.0",
+        silences=checks("training.gradient training.parameters"),
         scenarios=(*QUICK, "errors/loss-raises-chunks"),
         change=_poisons,
     ),
@@ -406,7 +413,7 @@ MUTANTS = (
         "load_state_with_optimizer says optimizer: false.",
         checks("wire.bodies", "training.parameters"),
         "The body shows it, and the step after the load starts from another optimizer state.",
-        scenarios=(*QUICK, "state/save-in-order"),
+        scenarios=(*QUICK, "state/save-in-order", "state/save-in-order-awaited"),
         change=_no_optimizer,
     ),
     Mutant(

@@ -20,6 +20,8 @@ Weigh = Callable[[Array], Array]
 
 
 TRAINING = ("training/five-steps-adamw", "training/clipped-ratio", "training/kl-penalty", "training/accumulate")
+AWAITED = ("training/five-steps-sgd-awaited", *(f"{scenario}-awaited" for scenario in TRAINING))
+PRINTED = ("printed/tinkex-basic-usage", "printed/tinkex-minimal-workflow", "printed/tinkex-regularizers")
 
 
 def _positive(behaviour: Behaviour) -> Behaviour:
@@ -163,7 +165,7 @@ MUTANTS = (
         "Weights are the gradient instead of its negative.",
         checks("weights.values"),
         "Every weight has the opposite sign; the model trains away from the optimum.",
-        scenarios=(*QUICK, *TRAINING),
+        scenarios=(*QUICK, *TRAINING, *AWAITED, *PRINTED),
         change=_positive,
     ),
     Mutant(
@@ -178,7 +180,7 @@ MUTANTS = (
         "Each datum gets the gradient of the next one of the same shape.",
         checks("weights.values"),
         "Shapes stay right, numbers land on the wrong datum. Other datums of the training scenarios differ in shape.",
-        scenarios=(*QUICK, "training/identical-completions"),
+        scenarios=(*QUICK, "training/identical-completions", "training/identical-completions-awaited"),
         change=_next_datum,
     ),
     Mutant(

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import msgspec
 import numpy as np
+from halfway import Watched
 from mutant import Mutant, checks
 
 from harness.reference.behaviour import Behaviour
-from harness.reference.client import Call, ReferenceClient
+from harness.reference.calls import Call
+from harness.reference.client import ReferenceClient
 from harness.reference.custom_loss import declared_dtype
 from harness.reference.errors import CallError
 from harness.reference.values import Array, TensorValue
+
+KEYED = (
+    "session/lifecycle",
+    "custom/sum-literal",
+    "order/plain-concurrent",
+    "chunks/count-1025",
+    "futures/try-again",
+    "faults/submit-retried-middle",
+)
 
 
 class NeverEnds(ReferenceClient):
@@ -52,6 +65,33 @@ class NamesNoMethod(ReferenceClient):
         """Send without the method."""
         anonymous = None if call is None else replace(call, method="")
         return await super().send(route, content, content_type, anonymous)
+
+
+class OneKey(Watched):
+    """Makes one idempotency key, when it is created."""
+
+    async def leaving(self, request: httpx.Request) -> None:
+        """Use the one key."""
+        request.headers["x-idempotency-key"] = "constant"
+
+
+class KeyPerCall(Watched):
+    """Makes an idempotency key for each pass of a call, whatever it is cut into."""
+
+    async def leaving(self, request: httpx.Request) -> None:
+        """Name the pass."""
+        if request.url.path.endswith(("/forward", "/forward_backward")):
+            of = [request.headers.get(name, "") for name in ("x-parity-call", "x-parity-phase")]
+            request.headers["x-idempotency-key"] = "-".join(of)
+
+
+class KeyPerResult(Watched):
+    """Makes the idempotency key of a poll of the result that it asks for."""
+
+    async def leaving(self, request: httpx.Request) -> None:
+        """Name the result."""
+        if request.url.path.endswith("/retrieve_future"):
+            request.headers["x-idempotency-key"] = json.loads(request.content)["request_id"]
 
 
 class UnknownPath(ReferenceClient):
@@ -142,6 +182,30 @@ MUTANTS: tuple[Mutant, ...] = (
         client=NamesNoMethod,
     ),
     Mutant(
+        "constant-key",
+        "Every request carries the same idempotency key.",
+        checks("wire.keys"),
+        "A server that knows resends by their key takes the second request for the first one sent again.",
+        scenarios=KEYED,
+        client=OneKey,
+    ),
+    Mutant(
+        "key-per-call",
+        "The chunks of a pass share an idempotency key.",
+        checks("wire.keys"),
+        "Chunks are requests of their own.",
+        scenarios=("chunks/count-1025", "faults/submit-retried-middle", "custom/sum-literal"),
+        client=KeyPerCall,
+    ),
+    Mutant(
+        "key-per-result",
+        "All polls for a result carry the same idempotency key.",
+        checks("wire.keys"),
+        "A server that knows resends by their key answers: not yet, for ever.",
+        scenarios=("futures/try-again", "futures/metadata-only", "custom/sum-literal"),
+        client=KeyPerResult,
+    ),
+    Mutant(
         "unknown-path",
         "A request goes to a path that no release knows.",
         checks("wire.accepted"),
@@ -151,8 +215,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "metadata-not-allowed",
         "retrieve_future does not say whether metadata alone is allowed.",
-        checks("wire.retrieval"),
-        "0.14.0 and later allow it.",
+        checks("wire.retrieval", "poll.attempts"),
+        "0.14.0 and later allow it; a server that announces the size first is asked once less.",
+        silences=checks("poll.rate"),
         change=_acceptless,
     ),
     Mutant(

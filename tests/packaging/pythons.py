@@ -19,7 +19,8 @@ VERSIONS = ("3.11", "3.12", "3.13")
 TESTS = (
     "tests/checks", "tests/cli/test_help.py", "tests/contracts", "tests/golden", "tests/ledger", "tests/mock_server",
     "tests/reports", "tests/suite/test_suite_data.py", "tests/suite/test_suite_invalid.py",
-    "tests/suite/test_suite_loader.py", "tests/test_architecture.py", "tests/test_errors_documented.py", "tests/trace",
+    "tests/suite/test_suite_loader.py", "tests/test_architecture.py", "tests/test_errors_documented.py",
+    "tests/test_schemas.py", "tests/trace",
 )  # fmt: skip
 NEEDS_TORCH = ("tests/mock_server/test_mock_model.py",)  # compares the server's arithmetic with torch's
 

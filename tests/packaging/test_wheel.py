@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 import uv
+from recording.traffic import traffic
+
+from harness.recording.journal import Journal
 
 ROOT = Path(__file__).parents[2]
 BUNDLED = {"fixtures": "harness/bundled/fixtures", "golden": "harness/bundled/golden"}
@@ -93,7 +96,7 @@ def _package(python):
 
 
 def test_the_wheel_holds_the_packages_the_fixtures_and_the_golden_traces(wheel):
-    """Every file of the four folders is in the wheel, and two documents; nothing else but what describes the wheel."""
+    """Every file of the four folders but the plugin is in it, and two documents; nothing else but what describes it."""
     with zipfile.ZipFile(wheel) as archive:
         inside = {
             name: hashlib.sha256(archive.read(name)).hexdigest()
@@ -103,7 +106,8 @@ def test_the_wheel_holds_the_packages_the_fixtures_and_the_golden_traces(wheel):
     expected = {}
     for folder in ("harness", "mock_server", *BUNDLED):
         for name, digest in _files(ROOT / folder).items():
-            if "__pycache__" not in name:
+            plugin = folder == "harness" and name.startswith("pytest_plugin/")  # a distribution of its own
+            if "__pycache__" not in name and not plugin:
                 expected[f"{BUNDLED.get(folder, folder)}/{name}"] = digest
     for name in ("checks.md", "errors.md"):  # `parity explain` reads them
         expected[f"harness/bundled/docs/{name}"] = hashlib.sha256((ROOT / "docs" / name).read_bytes()).hexdigest()
@@ -152,6 +156,15 @@ def test_golden_traces_of_the_installed_package_are_never_written(python, empty,
     assert _files(_package(python)) == before
 
 
+def test_the_installed_package_writes_skeletons(python, empty):
+    """The templates are inside, and a skeleton that is started by name can be: a wheel keeps no modes."""
+    for language, start in (("python", "driver.py"), ("javascript", "driver.mjs"), ("elixir", "driver.sh")):
+        done = _installed(python, "new-driver", language, language, folder=empty)
+        assert done.returncode == 0, done.stderr
+        assert (empty / language / start).is_file()
+    assert os.access(empty / "elixir" / "driver.sh", os.X_OK)
+
+
 def test_judging_needs_no_torch(python, empty):
     """A plan is made and a trace judged by every check where torch cannot be imported."""
     program = """
@@ -162,6 +175,7 @@ from harness.checks.verdict import Case
 from harness.engine import run as _run
 from harness.engine.prepare import prepare
 from harness.locations import locate
+from harness.suite.losses.parts import compositions
 plan = prepare(locate(), sdk="reference==0.15.0", expression="custom")
 judged = 0
 for planned in plan.scenarios:
@@ -171,6 +185,7 @@ for planned in plan.scenarios:
         contract=plan.contract,
         tolerance=planned.scenario.judge.tolerance,
         script=planned.scenario.stimulus.server,
+        compositions=compositions(planned.scenario, plan.losses),
     )
     for check in planned.checks:
         verdict = judge(check, case)
@@ -183,3 +198,35 @@ print(judged)
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 100
+
+
+def test_recorded_traces_and_own_scenarios_are_judged_without_torch(python, empty):
+    """An unfinished recording is judged, own scenarios are emitted and run by parity.toml; the package is untouched.
+
+    For what only judges, torch cannot be imported at all.
+    """
+    before = _files(_package(python))
+    taken = empty / "taken"
+    journal = Journal(taken)
+    for exchange in traffic(("custom/sum-literal",), "tinker-0.38.0")["custom/sum-literal"]:
+        journal.append(exchange)
+    journal.close()
+    program = "import sys; sys.modules['torch'] = None; from harness.cli import main; main(sys.argv[1:])"
+    check = ("check", "taken", "--scenario", "custom/sum-literal", "--contract")
+    for contract, status in (("tinker-0.38.0", 0), ("tinker-0.7.0", 1)):
+        done = subprocess.run(
+            [str(python), "-P", "-c", program, *check, contract, "--json", f"{contract}.json"],
+            cwd=empty, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == status, done.stdout + done.stderr
+        verdicts = json.loads((empty / f"{contract}.json").read_text("utf-8"))
+        assert len(verdicts["results"]) > 20
+    scenario = (ROOT / "fixtures/scenarios/custom/sum-literal.toml").read_text("utf-8")
+    (empty / "mine/scenarios/own").mkdir(parents=True)
+    (empty / "mine/scenarios/own/sum.toml").write_text(scenario.replace("custom/sum-literal", "own/sum"), "utf-8")
+    (empty / "parity.toml").write_text('fixtures = "mine"\nsdk = "reference"\n', "utf-8")
+    for arguments in (("golden", "emit"), ("golden", "verify"), ("run", "-k", "own/sum")):
+        done = _installed(python, *arguments, folder=empty)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert (empty / "mine/golden/index.json").is_file()
+    assert _files(_package(python)) == before

@@ -168,6 +168,26 @@ def test_the_commands_import_and_judge(said, tmp_path):
     assert "error [contract-undescribed]" in done.stderr
 
 
+def test_traffic_is_judged_by_the_ledger_of_whose_it_is(said, tmp_path):
+    """A listed failure is known, one that is not listed still fails; without --sdk there is nobody it is about."""
+    raw = said["tinker-0.7.0"]["errors/loss-raises"]
+    write_recording(tmp_path / "taken", assemble(raw))
+    told = {"scenario_id": "errors/loss-raises", "contract": "tinker-0.38.0"}
+    plain = check_recording(locate(ROOT), tmp_path / "taken", **told)
+    red = [result for result in plain.results if result.outcome == "fail"]
+    ledger = tmp_path / "mine.toml"
+    entry = 'versions = "==0.7.0"\ncontract = "tinker-0.38.0"\nkind = "by-design"\nreason = "r"\nsource = "s"\n'
+    ledger.write_text(
+        f'[[divergence]]\nscenario = "errors/loss-raises"\ncheck = "{red[0].check}"\ncause = "{red[0].cause}"\n{entry}'
+    )
+    judged = check_recording(locate(ROOT), tmp_path / "taken", **told, sdk="tinker==0.7.0", ledger=ledger)
+    assert [r.check for r in judged.results if r.outcome == "known"] == [red[0].check]
+    assert [r.check for r in judged.results if r.outcome == "fail"] == [r.check for r in red[1:]]
+    with pytest.raises(ParityError) as caught:
+        check_recording(locate(ROOT), tmp_path / "taken", **told, ledger=ledger)
+    assert caught.value.code == "ledger-subject"
+
+
 def test_judging_loads_no_tensor_library(said, tmp_path):
     """A recording can be judged where torch is not installed."""
     write_recording(tmp_path / "taken", assemble(said["tinker-0.38.0"]["errors/loss-raises"]))
@@ -213,6 +233,16 @@ def test_broken_entries_are_named(said, tmp_path, broken):
         entry["startedDateTime"] = "yesterday" if broken == "time" else "2025-01-01T00:00:00"
     (tmp_path / "a.har").write_text(json.dumps(document))
     with pytest.raises(ParityError) as caught:
+        read_har(tmp_path / "a.har")
+    assert caught.value.code == "har-malformed"
+
+
+def test_a_part_that_is_missing_is_named(said, tmp_path):
+    """An entry without a status says so in words."""
+    document = _har(said["tinker-0.38.0"]["errors/loss-raises"])
+    del document["log"]["entries"][1]["response"]["status"]
+    (tmp_path / "a.har").write_text(json.dumps(document))
+    with pytest.raises(ParityError, match=r"a\.har: entry 1 has no status ") as caught:
         read_har(tmp_path / "a.har")
     assert caught.value.code == "har-malformed"
 

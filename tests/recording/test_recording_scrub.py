@@ -8,12 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.recording.scrub import SCRUBBED, scrub, scrub_headers, scrub_text
+from harness.recording.scrub import SCRUBBED, scrub, scrub_folders, scrub_headers, scrub_text
 
 SECRETS = [
     "tml-abcDEF_0123-4567",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
     "eyJhbGciOiJub25lIn0",
+    # Put together here, so that no scanner of repositories takes them for somebody's.
+    "hf_" + "abcDEFghiJKLmnopQRSTuvwxyz01234567",
+    "hf_" + "abcdefghijklmnopqrstuvwxyz",
+    "sk-" + "proj-abc_DEF-0123456789",
+    "sk-" + "abcdefghijklmnopqrstuvwxyz",
+    "ghp_" + "abcdefABCDEF0123456789abcdefABCDEF01",
+    "github_pat_" + "11ABCDEFG0abcdefghij_0123456789",
+    "AKIA" + "IOSFODNN7EXAMPLE",
+    "xoxb-" + "123456789012-abcdefABCDEF",
 ]
 WORDS = st.text(st.characters(codec="ascii", categories=["Lu", "Ll", "Nd", "Zs"]), max_size=12)
 PLAIN = st.recursive(
@@ -32,6 +41,14 @@ def test_no_secret_survives_wherever_it_stands(value, secret, before, after):
     assert secret not in left
     assert SCRUBBED in left
     assert json.dumps(value) in left
+
+
+@pytest.mark.parametrize(
+    "text", ["hf_transformers", "hf_hub", "disk-sk-cache", "task-0123456789", "sk-learn", "AKIAN", "ghp", "xox-large"]
+)
+def test_words_that_begin_like_tokens_stay(text):
+    """A short beginning, or one inside a word, is no token."""
+    assert scrub_text(f"base {text} end") == f"base {text} end"
 
 
 @pytest.mark.parametrize("name", ["api_key", "jwt", "access_token", "client_secret", "password", "auth"])
@@ -71,3 +88,16 @@ def test_headers_that_hold_secrets_are_dropped():
 def test_passwords_in_urls_and_bearer_tokens_are_texts_too():
     """Neither has a form of its own to be known by."""
     assert scrub_text("https://me:pw@host/x and Bearer abc.def") == f"https://{SCRUBBED}@host/x and {SCRUBBED}"
+
+
+def test_folders_of_source_files_are_about_one_machine():
+    """A stack keeps file and folder; paths of the API, of checkpoints and URLs stay."""
+    stack = 'File "/home/alice/x.y/site-packages/tinker/lib/client.py", line 3\\n  (/opt/elixir/lib/tinkex/run.ex:12)'
+    assert scrub_folders(stack) == 'File ".../lib/client.py", line 3\\n  (.../tinkex/run.ex:12)'
+    for kept in (
+        "/api/v1/forward_backward",
+        "tinker://model-1/weights/ck",
+        "http://127.0.0.1:1/a/b/c.py",
+        "a/b/c/d.py",
+    ):
+        assert scrub_folders(kept) == kept

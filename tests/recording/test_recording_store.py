@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from harness.errors import ParityError
 from harness.recording.document import from_text, to_text
 from harness.recording.store import FILE, check_free, read_recording, write_recording
-from mock_server.record import Batch, Datum, Exchange, Gap, Operation, Record, Tensor, Violation
+from mock_server.record import (
+    Batch,
+    Datum,
+    Exchange,
+    FaultUse,
+    Gap,
+    Operation,
+    OptimizerState,
+    Record,
+    Tensor,
+    Violation,
+)
 
 NAMES = st.text(st.characters(codec="utf-8"), max_size=6)
 JSON = st.recursive(
@@ -68,7 +79,10 @@ EXCHANGES = st.builds(
     status=st.none() | st.integers(100, 599),
     response=JSON,
     resend_of=st.none() | st.integers(0, 9),
+    fault=st.none() | st.integers(0, 9),
 )
+DOUBLES = st.floats(allow_nan=False) | st.just(float("nan"))
+MATRICES = st.lists(DOUBLES, min_size=4, max_size=4).map(lambda v: np.array(v).reshape(2, 2))
 OPERATIONS = st.builds(
     Operation,
     model_id=NAMES,
@@ -87,15 +101,26 @@ RECORDS = st.builds(
     aliases=st.dictionaries(NAMES, NAMES, max_size=2),
     unfinished=st.lists(NAMES, max_size=2).map(tuple),
     failures=st.dictionaries(st.integers(0, 9), NAMES, max_size=2),
+    faults=st.lists(
+        st.builds(FaultUse, NAMES, NAMES, st.none() | st.integers(1, 3), st.integers(0, 9), st.just((1, 4))), max_size=2
+    ).map(tuple),
+    optimizer_states=st.lists(
+        st.builds(OptimizerState, NAMES, st.none() | st.integers(1, 9), MATRICES, MATRICES), max_size=2
+    ).map(tuple),
 )
+
+
+def _fields(kind):
+    """Return the names of the fields of a dataclass or a struct; nothing of anything else."""
+    return tuple(getattr(kind, "__dataclass_fields__", None) or getattr(kind, "__struct_fields__", ()))
 
 
 def _spelled(value):
     """Return anything in a record as something that compares: fields by name, arrays by dtype and bytes."""
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
-    if hasattr(value, "__dataclass_fields__"):
-        return type(value).__name__, {name: _spelled(getattr(value, name)) for name in value.__dataclass_fields__}
+    if names := _fields(type(value)):
+        return type(value).__name__, {name: _spelled(getattr(value, name)) for name in names}
     if isinstance(value, dict):
         return {key: _spelled(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
@@ -117,6 +142,14 @@ def test_a_recording_comes_back_as_it_was(record):
     assert _spelled(back) == _spelled(record)
 
 
+@pytest.mark.parametrize("kind", [Record, Exchange, Operation, FaultUse, OptimizerState])
+def test_no_field_of_a_record_is_forgotten(kind):
+    """What is drawn above has every field set, so that one which is added later cannot be left out in silence."""
+    drawn = {Record: RECORDS, Exchange: EXCHANGES, Operation: OPERATIONS}.get(kind)
+    given = set(drawn.wrapped_strategy.kwargs) if drawn is not None else set(_fields(kind))
+    assert given == set(_fields(kind))
+
+
 def _large():
     tensor = Tensor("float32", (2000,), np.linspace(-1, 0, 2000, dtype=np.float32))
     return Record(operations=(Operation("model-1", 1, "forward", 0, ({"logprobs": tensor},), {}),))
@@ -133,8 +166,8 @@ def test_a_large_array_is_raw_bytes_beside_the_document(folder):
     """Written whole by one renaming: nothing is left beside the folder."""
     assert sorted(path.suffix for path in folder.iterdir()) == [".bin", ".json"]
     assert [path.name for path in folder.parent.iterdir()] == ["taken"]
-    assert _spelled(read_recording(folder)) == _spelled(_large())
-    assert _spelled(read_recording(folder / FILE)) == _spelled(_large())
+    assert _spelled(read_recording(folder).record) == _spelled(_large())
+    assert _spelled(read_recording(folder / FILE).record) == _spelled(_large())
 
 
 def _edit(folder, **changes):
@@ -198,7 +231,7 @@ def test_nothing_is_written_over(folder):
     empty = folder.parent / "empty"
     empty.mkdir()
     write_recording(empty, _large())
-    assert _spelled(read_recording(empty)) == _spelled(_large())
+    assert _spelled(read_recording(empty).record) == _spelled(_large())
 
 
 def test_a_place_that_cannot_be_written_to_is_said(folder):

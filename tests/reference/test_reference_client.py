@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from playing import PASSES, TABLE, TIMELINE, data_of, story_of, weights_of
 
-from harness.contracts.timeline import load_timeline
-from harness.locations import locate
-from harness.reference.behaviour import behaviour_of
-from harness.reference.client import ReferenceClient
 from harness.reference.errors import (
     BadOutputError,
     InvalidInputError,
@@ -22,89 +18,14 @@ from harness.reference.errors import (
     NotScalarError,
     PoisonedError,
 )
-from harness.suite.data import DatumValue, InputValue
-from mock_server import MockServer, Script
+from mock_server import Script
 from mock_server.script import Logprobs, Metrics, Outputs, Polls
 
-TIMELINE = load_timeline(locate().timeline)
 OLD, NEW = "0.7.0", "0.38.0"
-TABLE = Logprobs(kind="table", table=tuple(-k / 8 for k in range(1, 17)))
-PASSES = ("forward", "forward_backward")
-
-
-@pytest.fixture(scope="module")
-def server():
-    """One server for the module; every test has a tenant of its own."""
-    with MockServer() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def workers():
-    """One thread for loss callbacks, as the driver has."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        yield pool
-
-
-@pytest.fixture
-def play(server, workers):
-    """Run a coroutine function on a client and its model; give its result and what the server saw."""
-
-    def run(release, scenario, *, script=None, change=lambda behaviour: behaviour):
-        tenant = server.open_tenant(script=script or Script(logprobs=TABLE))
-        behaviour = change(behaviour_of(TIMELINE.contract_for_version(release)))
-
-        async def whole():
-            client = ReferenceClient(server.base_url, tenant.api_key, behaviour, workers=workers)
-            try:
-                model = await client.create_model("parity/tiny-bigram", rank=8, call="model")
-                result = await asyncio.wait_for(scenario(model), 20)
-                await client.close(call="close")
-                return result
-            finally:
-                await client.abandon()
-
-        result = asyncio.run(whole())
-        record = tenant.record()
-        tenant.close()
-        assert record.violations == ()
-        return result, record
-
-    return run
-
-
-def _data(*lengths, **inputs):
-    return [
-        DatumValue(
-            tokens=np.arange(length) % 16,
-            inputs={
-                "target_tokens": InputValue(np.arange(1, length + 1) % 16, "tensor"),
-                **{name: InputValue(np.full(length, value, np.float32), "tensor") for name, value in inputs.items()},
-            },
-        )
-        for length in lengths
-    ]
 
 
 def _sum(_data, logprobs):
     return sum(lp.sum() for lp in logprobs), {"n": float(len(logprobs))}
-
-
-def _story(record):
-    """Name operations in order of arrival: F, B or O with their seq_id."""
-    letters = {"optim_step": "O", "forward": "F"}
-    told = []
-    for exchange in record.exchanges:
-        if exchange.route in (*PASSES, "optim_step"):
-            forward = isinstance(exchange.body, dict) and exchange.body.get("forward_only")
-            letter = letters.get(exchange.route, "F" if forward else "B")
-            told.append(f"{letter}{exchange.body['seq_id']}")
-    return told
-
-
-def _weights(record):
-    last = [exchange for exchange in record.exchanges if exchange.route == "forward_backward"][-1]
-    return [datum.inputs["weights"].dense().tolist() for datum in last.batch.datums]
 
 
 @pytest.mark.parametrize("release", [OLD, NEW])
@@ -127,13 +48,13 @@ def test_literal_weights_reach_the_server(play, release, loss, weights):
     """Lengths 2, 3, 1: the weights are minus the gradient, in every era, and datums keep their order."""
 
     async def scenario(model):
-        pending = await model.forward_backward_custom(_data(2, 3, 1), loss)
+        pending = await model.forward_backward_custom(data_of(2, 3, 1), loss)
         return await pending.result()
 
     output, record = play(release, scenario)
-    assert _weights(record) == weights
+    assert weights_of(record) == weights
     assert [len(one["logprobs"].values) for one in output.outputs] == [2, 3, 1]
-    assert _story(record) == ["F1", "B2"]
+    assert story_of(record) == ["F1", "B2"]
 
 
 @pytest.mark.parametrize("release", [OLD, NEW])
@@ -144,7 +65,7 @@ def test_what_loss_sum_means(play, release):
         def doubled(_data, logprobs):
             return 2 * sum((lp * lp).sum() for lp in logprobs), {"n": float(len(logprobs))}
 
-        return await (await model.forward_backward_custom(_data(2, 1), doubled)).result()
+        return await (await model.forward_backward_custom(data_of(2, 1), doubled)).result()
 
     output, _ = play(release, scenario)
     squares = sum(float((one["logprobs"].values ** 2).sum()) for one in output.outputs)
@@ -168,7 +89,7 @@ def test_an_optimizer_step_after_a_custom_call(play, release, concurrently, stor
     """Blocking calls never let it overtake; started concurrently it does up to 0.36.0."""
 
     async def scenario(model):
-        call = model.forward_backward_custom(_data(2), _sum)
+        call = model.forward_backward_custom(data_of(2), _sum)
         if concurrently:
             started = asyncio.ensure_future(call)
             await asyncio.sleep(0)
@@ -180,7 +101,7 @@ def test_an_optimizer_step_after_a_custom_call(play, release, concurrently, stor
         await step.result()
         await pending.result()
 
-    assert _story(play(release, scenario)[1]) == story
+    assert story_of(play(release, scenario)[1]) == story
 
 
 @pytest.mark.parametrize(("release", "story"), [(OLD, ["F1", "F2", "B3", "B4"]), (NEW, ["F1", "B2", "F3", "B4"])])
@@ -190,13 +111,13 @@ def test_two_custom_calls_started_together(play, release, story):
     async def scenario(model):
         started = []
         for _ in range(2):
-            started.append(asyncio.ensure_future(model.forward_backward_custom(_data(2), _sum)))
+            started.append(asyncio.ensure_future(model.forward_backward_custom(data_of(2), _sum)))
             await asyncio.sleep(0)
         for task in started:
             await (await task).result()
 
     for _ in range(3):
-        assert _story(play(release, scenario)[1]) == story
+        assert story_of(play(release, scenario)[1]) == story
 
 
 @pytest.mark.parametrize(
@@ -207,10 +128,10 @@ def test_chunks_of_a_call(play, release, story):
     """2049 datums: one after the other, or 2 and 3 together and 1 last."""
 
     async def scenario(model):
-        await (await model.forward_backward_custom(_data(*[1] * 2049), _sum)).result()
+        await (await model.forward_backward_custom(data_of(*[1] * 2049), _sum)).result()
 
     _, record = play(release, scenario)
-    told = _story(record)
+    told = story_of(record)
     for part in story:
         if isinstance(part, set):
             assert {told.pop(0) for _ in part} == part
@@ -225,13 +146,13 @@ def test_flags_of_client_config(play):
     config = {"fwdbwd_max_chunk_len": 2, "parallel_fwdbwd_chunks": False, "proto_compress_fwdbwd": True, "unknown": 1}
 
     async def scenario(model):
-        await model.forward_backward(_data(1, 1, 1, 1, 1, weights=1.0), "cross_entropy").result()
+        await model.forward_backward(data_of(1, 1, 1, 1, 1, weights=1.0), "cross_entropy").result()
 
     script = Script(logprobs=TABLE, client_config=config)
     _, record = play(NEW, scenario, script=script)
-    assert _story(record) == ["B1", "B2", "B3"]
+    assert story_of(record) == ["B1", "B2", "B3"]
     assert all(exchange.compressed for exchange in record.exchanges if exchange.route in PASSES)
-    assert _story(play(OLD, scenario, script=script)[1]) == ["B1"]
+    assert story_of(play(OLD, scenario, script=script)[1]) == ["B1"]
 
 
 FAILING = [
@@ -248,10 +169,10 @@ def test_after_a_failed_loss_the_old_client_goes_on(play, loss, error):
 
     async def scenario(model):
         with pytest.raises(error):
-            await model.forward_backward_custom(_data(1, 2), loss)
+            await model.forward_backward_custom(data_of(1, 2), loss)
         await model.optim_step({}).result()
 
-    assert _story(play(OLD, scenario)[1]) == ["F1", "O2"]
+    assert story_of(play(OLD, scenario)[1]) == ["F1", "O2"]
 
 
 @pytest.mark.parametrize(("loss", "error"), FAILING, ids=["raises", "missing", "constant", "vector"])
@@ -259,16 +180,16 @@ def test_after_a_failed_loss_the_new_client_is_poisoned(play, loss, error):
     """In 0.38.0 the result raises, and every later call is refused with the first error as its cause."""
 
     async def scenario(model):
-        pending = await model.forward_backward_custom(_data(1, 2), loss)
+        pending = await model.forward_backward_custom(data_of(1, 2), loss)
         waiting = model.optim_step({})
         with pytest.raises(error) as first:
             await pending.result()
-        for later in (waiting, model.forward_backward(_data(1, weights=1.0), "cross_entropy")):
+        for later in (waiting, model.forward_backward(data_of(1, weights=1.0), "cross_entropy")):
             with pytest.raises(PoisonedError) as refused:
                 await later.result()
             assert refused.value.__cause__ is first.value
 
-    assert _story(play(NEW, scenario)[1]) == ["F1"]
+    assert story_of(play(NEW, scenario)[1]) == ["F1"]
 
 
 def test_data_without_a_datum(play):
@@ -286,7 +207,7 @@ def test_data_without_a_datum(play):
     outputs, record = play(OLD, old)
     assert [output.outputs for output in outputs] == [[], [], []]
     assert [output.metrics for output in outputs] == [{}, {}, {"seen": 0.0}]
-    assert _story(record) == ["O1"]
+    assert story_of(record) == ["O1"]
 
     async def new(model):
         for call in (model.forward, model.forward_backward):
@@ -296,7 +217,7 @@ def test_data_without_a_datum(play):
             await model.forward_backward_custom([], _sum)
         await model.optim_step({}).result()
 
-    assert _story(play(NEW, new)[1]) == ["O1"]
+    assert story_of(play(NEW, new)[1]) == ["O1"]
 
 
 def test_fewer_outputs_than_datums(play):
@@ -304,16 +225,16 @@ def test_fewer_outputs_than_datums(play):
     script = Script(logprobs=TABLE, outputs=Outputs(drop=1))
 
     async def truncated(model):
-        return await (await model.forward_backward_custom(_data(1, 2, 1), _sum)).result()
+        return await (await model.forward_backward_custom(data_of(1, 2, 1), _sum)).result()
 
     _, record = play(OLD, truncated, script=script)
-    assert _weights(record) == [[-1.0], [-1.0, -1.0]]
+    assert weights_of(record) == [[-1.0], [-1.0, -1.0]]
 
     async def refused(model):
         with pytest.raises(BadOutputError, match="2 outputs for 3 datums"):
-            await model.forward_backward_custom(_data(1, 2, 1), _sum)
+            await model.forward_backward_custom(data_of(1, 2, 1), _sum)
 
-    assert _story(play("0.8.0", refused, script=script)[1]) == ["F1"]
+    assert story_of(play("0.8.0", refused, script=script)[1]) == ["F1"]
 
 
 def test_logprobs_without_a_decimal_point(play):
@@ -322,7 +243,7 @@ def test_logprobs_without_a_decimal_point(play):
 
     async def scenario(model):
         with pytest.raises(BadOutputError, match="floating-point"):
-            await model.forward_backward_custom(_data(2), _sum)
+            await model.forward_backward_custom(data_of(2), _sum)
 
     play(OLD, scenario, script=script)
 
@@ -334,16 +255,16 @@ def test_numbers_that_are_not_finite(play):
         return sum((lp * float("inf")).sum() for lp in lps), {}
 
     async def refused(model):
-        pending = await model.forward_backward_custom(_data(2), endless)
+        pending = await model.forward_backward_custom(data_of(2), endless)
         with pytest.raises(InvalidInputError, match="finite"):
             await pending.result()
 
-    assert _story(play(OLD, refused)[1]) == ["F1"]
+    assert story_of(play(OLD, refused)[1]) == ["F1"]
 
     async def sent(model):
-        await (await model.forward_backward_custom(_data(2), endless)).result()
+        await (await model.forward_backward_custom(data_of(2), endless)).result()
 
-    assert _weights(play(NEW, sent)[1]) == [[-np.inf, -np.inf]]
+    assert weights_of(play(NEW, sent)[1]) == [[-np.inf, -np.inf]]
 
 
 def test_an_unusable_metric_is_told_after_the_gradient(play):
@@ -352,11 +273,11 @@ def test_an_unusable_metric_is_told_after_the_gradient(play):
 
     async def scenario(model):
         with pytest.raises(BadOutputError, match="nocolon"):
-            await model.forward_backward(_data(2, weights=1.0), "cross_entropy").result()
+            await model.forward_backward(data_of(2, weights=1.0), "cross_entropy").result()
         await model.optim_step({}).result()
 
     for release in (OLD, NEW):
-        assert _story(play(release, scenario, script=script)[1]) == ["B1", "O2"]
+        assert story_of(play(release, scenario, script=script)[1]) == ["B1", "O2"]
 
 
 @pytest.mark.parametrize(("release", "polls"), [("0.13.1", [None]), ("0.15.0", [True, False]), (NEW, [True, False])])
@@ -402,7 +323,7 @@ def test_labels_of_golden_traces(play):
     """Requests of a call carry its label, and those of a custom call their phase."""
 
     async def scenario(model):
-        await (await model.forward_backward_custom(_data(2), _sum, call="fb")).result()
+        await (await model.forward_backward_custom(data_of(2), _sum, call="fb")).result()
         await model.optim_step({}, call="opt").result()
 
     _, record = play(NEW, scenario)
@@ -425,10 +346,10 @@ def test_one_replaced_step_is_a_wrong_client(play):
     """A behaviour with one function replaced does that one thing differently: weights of the wrong sign."""
 
     async def scenario(model):
-        await (await model.forward_backward_custom(_data(2), _sum)).result()
+        await (await model.forward_backward_custom(data_of(2), _sum)).result()
 
     _, record = play(NEW, scenario, change=lambda right: replace(right, weigh=lambda gradient: gradient))
-    assert _weights(record) == [[1.0, 1.0]]
+    assert weights_of(record) == [[1.0, 1.0]]
 
 
 @pytest.mark.parametrize("release", TIMELINE.described)
@@ -436,7 +357,7 @@ def test_every_described_release_trains(play, release):
     """A custom call and an optimizer step work at every point of the timeline."""
 
     async def scenario(model):
-        await (await model.forward_backward_custom(_data(2, 1), _sum)).result()
+        await (await model.forward_backward_custom(data_of(2, 1), _sum)).result()
         return await model.optim_step({"learning_rate": 0.1}).result()
 
     _, record = play(release, scenario, script=Script())

@@ -15,6 +15,7 @@ from harness.drivers.registry import resolve
 from harness.drivers.wire import summarise
 from harness.suite.data import DatumValue, InputValue
 from mock_server import MockServer, Script
+from mock_server.faults.script import Pending
 from mock_server.script import Logprobs
 
 NEW = "tinker-0.38.0"
@@ -39,11 +40,11 @@ def _await(step):
     return {"do": "await", "of": step}
 
 
-def _play(contract, *runs, timeout=20.0):
+def _play(contract, *runs, timeout=20.0, script=SCRIPT):
     """Run lists of steps side by side on one driver; give their results and the records."""
 
     async def one(driver, server, steps):
-        tenant = server.open_tenant(script=SCRIPT)
+        tenant = server.open_tenant(script=script)
         try:
             answer = await driver.run(
                 base_url=server.base_url,
@@ -217,3 +218,66 @@ def test_an_undescribed_contract_is_refused_at_the_start():
     assert done.returncode == 2
     assert done.stdout == b""
     assert b"contract-undescribed" in done.stderr
+
+
+NEVER_OF_FB = Script(faults=(Pending(route="retrieve_future", seq_id=1, times="always", hold=0.02),))
+"""The result of a model's first operation is never there."""
+
+
+@pytest.mark.parametrize(("contract", "after"), [("tinker-0.15.0", "unawaited"), (NEW, "error")])
+def test_a_cancelled_custom_call(contract, after):
+    """The cancelled call raises; the client is as usable or as poisoned as the contract says of a failure."""
+    begun = {"do": "idle", "seconds": 0.01}
+    steps = [MODEL, _custom(style="concurrent"), begun, {"do": "cancel", "of": "fb"}, _await("fb")]
+    steps += [{"do": "optim_step", "id": "opt"}]
+    _, [(told, record)] = _play(contract, [*steps, *([_await("opt")] if after == "error" else [])], script=NEVER_OF_FB)
+    assert (told["fb"].status, told["fb"].kind) == ("error", "cancelled")
+    assert (told["opt"].status, told["opt"].kind) == (after, "client_poisoned" if after == "error" else None)
+    assert "forward_backward" not in [operation.kind for operation in record.operations]
+
+
+def test_calls_from_threads_follow_each_other_per_model():
+    """An optimizer step waits until the custom call of its own model was made, and for no other model's."""
+    steps = [MODEL, {**MODEL, "id": "two"}]
+    for name in ("model", "two"):
+        steps += [_custom(f"fb_{name}", model=name, style="thread")]
+        steps += [{"do": "optim_step", "id": f"opt_{name}", "model": name, "style": "thread"}]
+    steps += [_await(f"{step}_{name}") for name in ("model", "two") for step in ("fb", "opt")]
+    _, [(told, record)] = _play("tinker-0.15.0", steps)
+    assert {step.status for name, step in told.items() if name != "close"} == {"ok"}
+    kinds = {}
+    for operation in record.operations:
+        kinds.setdefault(operation.model_id, []).append(operation.kind)
+    assert list(kinds.values()) == [["forward", "forward_backward", "optim_step"]] * 2
+
+
+def test_the_program_ends_without_a_word():
+    """What is in flight is unawaited, the session is not finished, and the process is gone without a failure."""
+
+    async def whole():
+        driver = await DriverProcess.start(resolve("reference", contract=NEW))
+        with MockServer() as server:
+            tenant = server.open_tenant(script=SCRIPT)
+            steps = [MODEL, _custom(), {"do": "exit"}]
+            answer = await driver.run(
+                base_url=server.base_url,
+                api_key=tenant.api_key,
+                steps=steps,
+                data=DATA,
+                losses={"sum": SUM},
+                timeout=20.0,
+            )
+            await driver.stop()
+            return answer, tenant.record(), driver.failure
+
+    answer, record, failure = asyncio.run(whole())
+    assert [(step.step, step.status) for step in answer.steps] == [("model", "ok"), ("fb", "unawaited"), ("exit", "ok")]
+    assert "session/finish" not in [exchange.route for exchange in record.exchanges]
+    assert failure is None
+
+
+def test_a_client_that_is_closed_early_is_closed_once():
+    """The result of close is that of the step; nothing more is sent at the end."""
+    _, [(told, record)] = _play(NEW, [MODEL, {"do": "close"}])
+    assert told["close"].status == "ok"
+    assert [exchange.route for exchange in record.exchanges].count("session/finish") == 1

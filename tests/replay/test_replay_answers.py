@@ -19,7 +19,7 @@ from mock_server.wire.results import protobuf_result
 
 def _canned(call, number, *tokens, failure=""):
     outputs = ({"logprobs": Tensor("float32", (1,), np.float32([-number]))},)
-    data = frozenset(np.array([token], dtype=np.int64).tobytes() for token in tokens)
+    data = tuple(np.array([token], dtype=np.int64).tobytes() for token in tokens)
     return Canned(call=call, outputs=outputs, metrics={"loss:sum": float(number)}, failure=failure, data=data)
 
 
@@ -64,6 +64,30 @@ def test_a_request_too_many_does_not_take_the_last_answer_of_another_call():
     line = [_canned("a", 1, 1), _canned("b", 2, 2), _canned("b", 3, 2)]
     replayer = Replayer({"forward": line})
     assert _numbers(replayer, _batch(1), _batch(2), _batch(2), _batch(1)) == [1.0, 2.0, 3.0, None]
+
+
+@given(st.permutations([1, 2, 3, 3, 4]), st.lists(st.integers(1, 3), min_size=5, max_size=5))
+def test_however_a_call_is_cut_each_datum_gets_its_own_output(tokens, sizes):
+    """Outputs follow the data, equal datums in turn, and the next call, about the same data, is not touched."""
+
+    def answer(call, numbers):
+        outputs = tuple({"logprobs": Tensor("float32", (1,), np.float32([number]))} for number in numbers)
+        data = tuple(np.array([tokens[number % 10]], dtype=np.int64).tobytes() for number in numbers)
+        return Canned(call=call, outputs=outputs, data=data)
+
+    replayer = Replayer({"forward": [answer("a", [0, 1, 2]), answer("a", [3, 4]), answer("b", [10, 11, 12, 13, 14])]})
+    got, start = [], 0
+    for size in sizes:
+        batch = _batch(*tokens[start : start + size])
+        if batch.datums:
+            replayer.begin("forward", batch)
+            got += [float(output["logprobs"].values[0]) for output in replayer.forward(batch).outputs]
+        start += size
+    assert got == [0, 1, 2, 3, 4]
+    replayer.begin("forward", _batch(*tokens))
+    assert [float(output["logprobs"].values[0]) for output in replayer.forward(_batch(*tokens)).outputs] == [
+        *range(10, 15)
+    ]
 
 
 def test_what_the_trace_does_not_have_is_said():

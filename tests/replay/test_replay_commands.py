@@ -9,6 +9,8 @@ import sys
 
 import httpx
 
+from harness.cli.serve import TOLD
+
 SCENARIO = "training/five-steps-sgd"
 
 
@@ -49,14 +51,33 @@ def test_serve_replays_for_every_key_from_the_start():
     assert first["loss_fn_outputs"] == second["loss_fn_outputs"] != []
 
 
-def _forward(url, key):
+def test_serve_says_what_the_trace_has_no_answer_to():
+    """Each request that is not in the trace is a line on the console, up to a bound."""
+    process = subprocess.Popen(
+        _command("serve", "--replay", "errors/loss-raises", "--contract", "tinker-0.38.0"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        url = process.stdout.readline().split()[-1]
+        for number in range(TOLD + 5):
+            _forward(url, f"tml-{number}", kind="forward_backward")
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0, stderr
+    lines = [line for line in stdout.splitlines() if line.startswith("not in the trace: ")]
+    assert len(lines) == TOLD
+    assert lines[0].startswith("not in the trace: forward_backward with 0 datums, seq_id 1: ")
+    assert stdout.splitlines()[-1] == f"more than {TOLD}: no further ones are shown"
+
+
+def _forward(url, key, kind="forward"):
     """Send an empty forward pass by hand, which no server that computes would answer with outputs."""
     with httpx.Client(base_url=f"{url}/api/v1/", headers={"x-api-key": key}, trust_env=False) as http:
         session = http.post("create_session", json={}).json()["session_id"]
         asked = {"session_id": session, "model_seq_id": 0, "base_model": "b"}
         model = http.post("create_model", json=asked).json()["model_id"]
-        body = {"model_id": model, "seq_id": 1, "forward_input": {"data": [], "loss_fn": "cross_entropy"}}
-        submitted = http.post("forward", json=body).json()
+        body = {"model_id": model, "seq_id": 1, f"{kind}_input": {"data": [], "loss_fn": "cross_entropy"}}
+        submitted = http.post(kind, json=body).json()
         return http.post("retrieve_future", json={"request_id": submitted["request_id"]}).json()
 
 

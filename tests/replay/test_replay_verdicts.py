@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.checks.registry import judge
-from harness.checks.verdict import Case
 from harness.drivers.registry import PYTHON_VARIABLES
 from harness.drivers.spec import DriverSpec, base_environment
 from harness.engine.events import CheckJudged
-from harness.engine.prepare import prepare
+from harness.engine.prepare import open_suite, prepare
 from harness.engine.replaying import TRAINING, replayed
 from harness.engine.run import run
 from harness.errors import ParityError
 from harness.locations import locate
+from harness.trace.replay import answers
 
 ROOT = Path(__file__).parents[2]
 FOLLOWS = {"weights.values", "metrics.values", "training.gradient", "training.parameters"}
@@ -34,28 +33,39 @@ async def _outcomes(plan):
     return outcomes
 
 
-def _live(plan):
-    """Return the verdicts about the reference's live run, which is what a golden trace is."""
-    outcomes = {}
-    for planned in plan.scenarios:
-        scenario = planned.scenario
-        case = Case(planned.golden, planned.golden, plan.contract, scenario.judge.tolerance, scenario.stimulus.server)
-        for check in planned.checks:
-            verdict = judge(check, case)
-            outcomes[scenario.id, check] = (verdict.outcome, verdict.message, verdict.where)
-    return outcomes
+def _compared(contract, expression=None):
+    """Return the verdicts of a live run of the reference, those of one in replay, and what replay leaves out."""
+    live = replace(
+        prepare(locate(ROOT), sdk="reference", contract=contract, expression=expression), rerun=False, vectors=()
+    )
+    plan = replayed(live)
+    return asyncio.run(_outcomes(live)), asyncio.run(_outcomes(plan)), plan
 
 
 @pytest.mark.parametrize("contract", ["tinker-0.7.0", "tinker-0.38.0"])
 def test_live_and_replay_give_the_same_verdicts(contract):
     """Every check of every scenario has the same verdict, but training.*, which is not planned in replay."""
-    live = prepare(locate(ROOT), sdk="reference", contract=contract, jobs=2)
-    plan = replace(replayed(live), rerun=False, vectors=())
-    expected = {key: verdict for key, verdict in _live(live).items() if not key[1].startswith(TRAINING)}
-    assert asyncio.run(_outcomes(plan)) == expected
+    live, replay, plan = _compared(contract)
+    assert replay == {key: verdict for key, verdict in live.items() if not key[1].startswith(TRAINING)}
     assert {check.check.partition(".")[0] for check in plan.left_out} == {"training"}
-    assert len(expected) + len(plan.left_out) == len(live.checks)
+    assert len(replay) + len(plan.left_out) == len(live)
+    suite = open_suite(locate(ROOT)).scenarios
+    assert {scenario for scenario, _ in replay} == {name for name, scenario in suite.items() if not scenario.slow}
     assert plan.arguments[-1] == "--replay"
+
+
+def test_a_replay_of_other_answers_is_not_the_same(monkeypatch):
+    """Where the server answers with other numbers than golden has, the two runs are told apart."""
+
+    def shifted(trace):
+        changed = [replace(r, metrics={name: value + 1 for name, value in r.metrics.items()}) for r in trace.requests]
+        return answers(replace(trace, requests=tuple(changed)))
+
+    monkeypatch.setattr("harness.engine.observe.answers", shifted)
+    live, replay, _ = _compared("tinker-0.38.0", "metrics/")
+    differing = {key for key, verdict in replay.items() if verdict != live[key]}
+    assert {check for _, check in differing} == {"metrics.values"}
+    assert len(differing) >= 5
 
 
 def test_a_selection_of_nothing_but_training_cannot_be_replayed():
@@ -64,6 +74,27 @@ def test_a_selection_of_nothing_but_training_cannot_be_replayed():
     with pytest.raises(ParityError, match="optimizer state") as caught:
         replayed(plan)
     assert caught.value.code == "selection-empty"
+
+
+@pytest.mark.parametrize(
+    ("mutant", "scenario", "red"),
+    [
+        ("limit-one-less", "chunks/count-1025", {"chunks.boundaries"}),
+        ("limit-one-less", "chunks/count-1024", {"chunks.boundaries", "metrics.values"}),
+        ("limit-one-more", "chunks/count-1025", {"chunks.boundaries", "chunks.limits", "metrics.values"}),
+    ],
+)
+def test_a_wrong_cut_does_not_colour_the_rest(mutant, scenario, red):
+    """Each datum gets golden's output; only metrics, which belong to requests, follow another number of requests."""
+    live = prepare(locate(ROOT), sdk="reference", contract="tinker-0.38.0", expression=scenario)
+    spec = DriverSpec(
+        argv=(sys.executable, "-s", str(ROOT / "tests" / "mutants" / "driver.py"), mutant),
+        name="mutant",
+        version="0.38.0",
+        env=base_environment(PYTHON_VARIABLES),
+    )
+    outcomes = asyncio.run(_outcomes(replayed(replace(live, spec=spec, rerun=False, vectors=()))))
+    assert {check for (_, check), told in outcomes.items() if told[0] != "pass"} == red
 
 
 def test_one_wrong_request_does_not_colour_later_checks():

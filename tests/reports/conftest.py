@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +32,8 @@ RESULTS = (
     CheckJudged("state/load", "order.seq", "not_run", "nothing to look at"),
 )
 
+REPEATED = {"chunks/limit": {"runs": 5, "failed_runs": 2}}
+
 
 @pytest.fixture(scope="session")
 def events() -> tuple[Event, ...]:
@@ -44,6 +48,7 @@ def events() -> tuple[Event, ...]:
             planned=tuple(PlannedCheck(result.scenario, result.check) for result in RESULTS),
             jobs=2,
             arguments=("--sdk", "tinker==0.38.0"),
+            slow=(PlannedCheck("faults/beats", "result.hang"), PlannedCheck("faults/beats", "session.end")),
         ),
         SubjectReady(
             sdk={"name": "tinker", "version": "0.38.0", "file": "/x/tinker/__init__.py", "digest": "d1"},
@@ -55,7 +60,9 @@ def events() -> tuple[Event, ...]:
         *(ScenarioStarted(scenario) for scenario in scenarios),
         *reversed(RESULTS),
         *(
-            ScenarioFinished(scenario, f"Title of {scenario}", 0.5, exchange="+0.1 ms POST \x1b[31m")
+            ScenarioFinished(
+                scenario, f"Title of {scenario}", 0.5, exchange="+0.1 ms POST \x1b[31m", **REPEATED.get(scenario, {})
+            )
             for scenario in scenarios
         ),
         RunFinished(1.5),
@@ -76,3 +83,17 @@ def play() -> Callable[..., Tally]:
         return tally
 
     return play
+
+
+@pytest.fixture
+def same_as_snapshot() -> Callable[[str, str], None]:
+    """Compare a text with a file of `snapshots/`; with UPDATE_SNAPSHOTS=1 in the environment, write it instead."""
+
+    def same(name: str, text: str) -> None:
+        file = Path(__file__).parent / "snapshots" / name
+        if os.environ.get("UPDATE_SNAPSHOTS") == "1":
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        assert text == file.read_text(encoding="utf-8"), "if that is meant: UPDATE_SNAPSHOTS=1, and look at the diff"
+
+    return same

@@ -7,6 +7,7 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from harness.engine.events import CheckJudged, PlannedCheck, RunFinished, RunStarted, ScenarioFinished
 from harness.reports.console import ConsoleReport
@@ -46,6 +47,24 @@ def test_failures_come_before_the_table(show):
     assert "  again     parity run --sdk tinker==0.38.0 -k chunks/limit\n" in output
 
 
+def test_a_failure_of_a_folder_is_reproduced_from_that_folder(show, events):
+    """With --sdk-path both commands name the folder: the published release may well pass."""
+    arguments = ("--sdk", "tinker==0.38.0", "--sdk-path", "my tree")
+    output = show(events=(replace(events[0], arguments=arguments), *events[1:]))
+    assert "  by hand   parity repro chunks/limit --sdk tinker==0.38.0 --sdk-path 'my tree'\n" in output
+    assert "  again     parity run --sdk tinker==0.38.0 --sdk-path 'my tree' -k chunks/limit\n" in output
+
+
+def test_slow_scenarios_that_were_left_out_are_counted(show):
+    """The last lines say how many scenarios and checks were not asked for, and how to ask."""
+    assert "1 slow scenario, 2 checks, left out (--slow includes them)\n" in show()
+
+
+def test_a_repeated_scenario_says_how_often_it_failed(show):
+    """A failing scenario that is repeated says so in its block."""
+    assert "  repeated  2 of 5 runs failed\n" in show()
+
+
 def test_known_divergences_are_counted_not_shown(show):
     """A listed divergence is a number in the table, not a failure block."""
     output = show()
@@ -56,7 +75,7 @@ def test_known_divergences_are_counted_not_shown(show):
 def test_one_plain_line_per_scenario(show):
     """Without a terminal each finished scenario is a line that says whether it held."""
     lines = show().splitlines()
-    assert "FAIL chunks/limit  2 checks, 1 fail  0.50 s" in lines
+    assert "FAIL chunks/limit  2 checks, 1 fail  0.50 s  2 of 5 runs failed" in lines
     assert lines[0] == "tinker 0.38.0 against tinker-0.38.0: 3 scenarios, 7 checks"
 
 
@@ -101,6 +120,24 @@ def test_a_scenario_that_held_only_when_run_again_is_named(show):
     )
     assert f"note a/b: {note}" in output
     assert "everything held" in output
+
+
+def test_a_long_message_is_folded_and_the_word_is_explained(show):
+    """What a driver printed where an answer belongs is all there; what `error` means can be looked up."""
+    said = (
+        "the driver failed (garbage): a line on stdout that is no answer (JSON is malformed): 'loading the model ...'"
+    )
+    output = show(
+        events=(
+            RunStarted("tinker", "1", "c", "s", (PlannedCheck("a/b", "session.start"),), 1),
+            CheckJudged("a/b", "session.start", "error", said),
+            ScenarioFinished("a/b", "t", 0.1),
+            RunFinished(0.2),
+        )
+    )
+    assert said in " ".join(output.split())
+    assert max(map(len, output.splitlines())) <= 100
+    assert "meaning   parity explain error" in output
 
 
 def test_checks_that_say_the_same_are_one_finding(show):
@@ -209,3 +246,20 @@ def test_both_sides_stand_next_to_each_other(show):
     assert "    cause     overtaken (overtaken)\n" in output
     assert "    > +2.0 ms  #5\n" in output
     assert "  meaning   parity explain overtaken\n" in output
+
+
+def test_the_cause_that_is_explained_is_no_consequence(show):
+    """Where one check only follows from another, the line at the end names the cause of the other."""
+    causes = {"metrics.values": "follows", "weights.values": "opposite-sign"}
+    output = show(
+        events=(
+            RunStarted("tinker", "1", "c", "s", tuple(PlannedCheck("a/b", check) for check in causes), 1),
+            *(
+                CheckJudged("a/b", check, "fail", f"{check} differs", "1", "2", "fb", cause)
+                for check, cause in causes.items()
+            ),
+            ScenarioFinished("a/b", "t", 0.1),
+            RunFinished(0.2),
+        )
+    )
+    assert "  meaning   parity explain opposite-sign\n" in output

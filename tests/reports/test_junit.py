@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.engine.events import CheckJudged, PlannedCheck, RunFinished, RunStarted
-from harness.reports.junit import JUnitReport, junit_xml
+from harness.reports.file import FileReport
+from harness.reports.junit import junit_xml
 
 
 @pytest.fixture
 def root(events, play, tmp_path):
     """Return the parsed document of the small run."""
     file = tmp_path / "junit.xml"
-    play(events, lambda tally: [JUnitReport(file, tally)])
+    play(events, lambda tally: [FileReport(file, tally, junit_xml)])
     return ET.fromstring(file.read_bytes())
 
 
@@ -28,7 +29,18 @@ def test_one_suite_per_scenario_and_one_case_per_check(root):
         ("chunks/limit", "chunks.nonempty"),
         ("custom/sum", "weights.values"),
     ]
-    assert len(cases) == 7
+    assert len(cases) == 7 + 2
+
+
+def test_slow_scenarios_that_were_left_out_are_skipped_cases(root):
+    """A CI system shows what was not asked for, and counts it."""
+    left_out = next(suite for suite in root if suite.get("name") == "faults/beats")
+    assert [case.find("skipped").get("message") for case in left_out] == ["slow: left out without --slow"] * 2
+
+
+def test_a_repeated_scenario_says_how_often_it_failed(root):
+    """The count stands in the output of the suite."""
+    assert root.find("testsuite[@name='chunks/limit']/system-out").text.startswith("2 of 5 runs did not hold")
 
 
 def test_outcomes_become_junit_elements(root):
@@ -42,12 +54,14 @@ def test_outcomes_become_junit_elements(root):
         "state.optimizer": ["skipped"],
         "result.status": ["error"],
         "order.seq": ["error"],
+        "result.hang": ["skipped"],
+        "session.end": ["skipped"],
     }
     assert {name: root.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
-        "tests": "7",
+        "tests": "9",
         "failures": "2",
         "errors": "2",
-        "skipped": "2",
+        "skipped": "4",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from random_graphs import random_graph
 from harness.contracts.timeline import load_timeline
 from harness.drivers.python import graph
 from harness.golden.store import GoldenStore
+from harness.suite.composition import ExpectedReport
 from harness.suite.data import expand
 from harness.suite.loader import load_suite
 from harness.suite.losses import OPERATIONS, validate
 from harness.suite.losses.cases import make_vectors
 from harness.suite.losses.domain import departures
 from harness.suite.losses.float64 import evaluate
+from harness.suite.losses.parts import composed, compositions, gradient_of
 from harness.suite.losses.spelling import SPELLINGS
 from harness.suite.losses.vectors import ATOL, RTOL, Expected, Vector, judge_vectors, load_vectors
 from harness.suite.publish import published
@@ -291,13 +294,16 @@ def test_the_losses_of_the_suite_stay_in_their_domain() -> None:
     """On the logprobs that golden traces hold, every loss is away from kinks and inside its operations' domain.
 
     Excepted are the ties of a clipped ratio, which have one derivative, and sums over many tokens, which are exact
-    where the logprobs are multiples of 1/8 and may be larger than what the random graphs allow.
+    where the logprobs are multiples of 1/8 and may be larger than what the random graphs allow. Logprobs that the
+    server scripts as infinite are no numbers to compare derivatives at.
     """
     suite = load_suite(ROOT)
     described = load_timeline(ROOT / "fixtures" / "contracts" / "tinker.toml").described
     store = GoldenStore(ROOT / "golden")
     looked, outside = 0, set()
     for scenario in suite.scenarios.values():
+        if not np.isfinite(scenario.stimulus.server.logprobs.table).all():
+            continue
         requests = store.load(scenario.id, described[-1], described).requests
         for step in scenario.stimulus.steps:
             if not isinstance(step, ForwardBackwardCustom):
@@ -348,3 +354,29 @@ def test_published_vectors_are_those_of_the_generator() -> None:
         for one, other in zip(kept.gradients, fresh.gradients, strict=True):
             assert (one is None) == (other is None)
             assert one is None or list(one) == pytest.approx(list(other or ()), rel=1e-9, abs=1e-12)
+
+
+def test_a_loss_taken_apart_is_the_same_loss() -> None:
+    """Where one callback can stand for a loss, its base plus weighted regularizers has the whole's value and gradient.
+
+    On the data and logprobs of every step that composes one; parts that are vectors have no sum.
+    """
+    suite = load_suite(ROOT)
+    compared = set()
+    for scenario in suite.scenarios.values():
+        for composition in compositions(scenario, suite.losses).values():
+            apart = composition.loss.apart
+            assert apart is not None
+            if apart.required or scenario.id.endswith("not-scalar"):
+                continue
+            leaves = composition.logprobs or [
+                np.linspace(-0.25, -1.75, inputs["target_tokens"].size) for inputs in composition.fields
+            ]
+            whole = evaluate(composition.loss, leaves, composition.fields)
+            numbers = composed(dataclasses.replace(composition, closed=ExpectedReport(step="none")), leaves)
+            assert numbers.loss_total == pytest.approx(whole.loss, rel=1e-12), scenario.id
+            parts = gradient_of(composition, leaves, base=1.0, weigh=float)
+            for expected, part in zip(whole.gradients, parts, strict=True):
+                assert part == pytest.approx(0.0 if expected is None else expected, rel=1e-12, abs=1e-15), scenario.id
+            compared.add(scenario.id)
+    assert len(compared) > 20

@@ -15,6 +15,8 @@ SCENARIOS = sorted((INVALID / "scenarios").glob("*.toml"))
 LOSSES = sorted((INVALID / "losses").glob("*.json"))
 
 WEIGHTED = '{"nodes": [["lps"], ["fields", "advantages"], ["dot", 0, 1]], "loss": 2}'
+PARTS = """{"nodes": [["lps"], ["sum", 0]], "loss": 1, "apart": {"base": 1}}"""
+FOLDED = """{"nodes": [["lps"], ["sum", 0]], "loss": 1, "apart": {"base": 1, "folded": true}}"""
 THIRD = '{"nodes": [["lp", 2], ["sum", 0]], "loss": 1}'
 
 
@@ -25,6 +27,8 @@ def _suite(root: Path, scenario: str, name: str = "case") -> Path:
     losses = root / "fixtures" / "losses"
     losses.mkdir()
     (losses / "weighted.json").write_text(WEIGHTED, encoding="utf-8")
+    (losses / "parts.json").write_text(PARTS, encoding="utf-8")
+    (losses / "folded.json").write_text(FOLDED, encoding="utf-8")
     (losses / "third.json").write_text(THIRD, encoding="utf-8")
     return root
 

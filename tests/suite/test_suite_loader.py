@@ -13,7 +13,7 @@ import pytest
 from harness.errors import ParityError
 from harness.suite import canonical
 from harness.suite.loader import Suite, load_suite, required_capabilities
-from harness.suite.scenario import InputSpec, Scenario, Stimulus
+from harness.suite.scenario import AppendDatum, InputSpec, Scenario, Stimulus
 
 ROOT = Path(__file__).parents[2]
 
@@ -146,13 +146,23 @@ def test_numbers_json_cannot_hold_are_told_apart() -> None:
 def test_required_capabilities_are_the_operations_and_the_style(tmp_path: Path) -> None:
     """A scenario needs every operation it calls, and `concurrent` when a step says so; awaits need nothing."""
     suite, scenario = _load(tmp_path)
-    assert required_capabilities(scenario) == {
+    assert required_capabilities(scenario, suite.losses) == {
         "create_model",
         "forward_backward_custom",
         "optim_step",
         "concurrent",
     }
     assert suite.losses.keys() == {"sum", "unused"}
+
+
+def test_a_loss_that_does_more_than_compute_needs_a_capability(tmp_path: Path) -> None:
+    """A delay and a change of the data are each a capability of the driver."""
+    suite, scenario = _load(tmp_path)
+    effects = (AppendDatum(datum=0),)
+    slow = msgspec.structs.replace(suite.losses["sum"], delay_seconds=0.5, mutates=effects)
+    plain = required_capabilities(scenario, suite.losses)
+    assert required_capabilities(scenario, {**suite.losses, "sum": slow}) - plain == {"loss_delay", "loss_mutates"}
+    assert required_capabilities(scenario, {**suite.losses, "unused": slow}) == plain
 
 
 def test_a_scenario_that_is_not_utf8_is_malformed(tmp_path: Path) -> None:

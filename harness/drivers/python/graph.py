@@ -252,22 +252,27 @@ def _node(node: Sequence[Any], values: list[Tensor], inputs: _Inputs) -> Tensor:
     return elementwise(*operands)
 
 
+def _regularizers(loss: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return (loss.get("apart") or {}).get("regularizers") or ()
+
+
 def evaluate(loss: Mapping[str, Any], logprobs: Sequence[Tensor], fields: Fields) -> tuple[Tensor, dict[str, float]]:
     """Evaluate a loss graph: what a loss callback returns.
 
-    `loss` is the content of a loss file: `nodes`, `loss`, and optionally `metrics` and `fail`. `logprobs` holds one
+    `loss` is the content of a loss file: `nodes`, `loss`, and optionally `metrics`, `fail` and `apart`, of which only
+    counts that a regularizer may `fail`. `logprobs` holds one
     floating-point tensor per datum, of any shape (flattened row-major inside the graph); gradients reach those that
     require them. `fields` holds the loss_fn_inputs of each datum, by name.
 
     Returns the loss node (attached to the autograd graph, of the dtype of the logprobs; a scalar unless the graph
     says otherwise) and the metrics as Python floats.
 
-    Raises RuntimeError with the message of `fail` when that is given, and GraphError when the graph does not fit
-    the data.
+    Raises RuntimeError with the message of `fail` when that is given, of the loss or of one of its regularizers, and
+    GraphError when the graph does not fit the data.
     """
-    failure = loss.get("fail")
-    if failure is not None:
-        raise RuntimeError(failure)
+    for failure in (loss.get("fail"), *(term.get("fail") for term in _regularizers(loss))):
+        if failure is not None:
+            raise RuntimeError(failure)
     inputs = _Inputs(logprobs, fields)
     values: list[Tensor] = []
     for position, node in enumerate(loss["nodes"]):

@@ -39,8 +39,16 @@ from harness.drivers.protocol import (
 from harness.drivers.reference.running import ScenarioRun
 from harness.reference.behaviour import Behaviour
 from harness.reference.client import ReferenceClient
+from harness.suite.losses.effects import DELAY, MUTATES
+from harness.suite.rules import COMPUTE, FLAT, ORDERED, TIMEOUT, TRAIN
 
 MAX_IN_FLIGHT = 16
+
+BETWEEN_CALLS = ("cancel", "exit", "idle", "telemetry", "thread")
+"""What programs do beside making calls and waiting for them, and the option of a client."""
+
+REGULARIZERS = (TRAIN, COMPUTE, TIMEOUT, ORDERED, FLAT)
+"""What it does with a loss that is taken apart."""
 
 ClientFactory = Callable[[str, str, Executor], ReferenceClient]
 """(base URL, API key, where loss callbacks run) -> a client for one run."""
@@ -72,7 +80,10 @@ def hello_of(contract: Contract) -> HelloAnswer:
         language="python",
         runtime=f"{platform.python_implementation()} {platform.python_version()}",
         contract=contract.id,
-        capabilities=["create_model", *contract.requires, "concurrent", *(["close"] if contract.session.end else [])],
+        capabilities=[
+            *("create_model", *contract.requires, "concurrent", DELAY, MUTATES, *BETWEEN_CALLS, *REGULARIZERS),
+            *(["close"] if contract.session.end else []),
+        ],
         max_in_flight=MAX_IN_FLIGHT,
         libraries={name: metadata.version(name) for name in ("httpx", "numpy", "protobuf", "torch")},
     )
@@ -86,9 +97,12 @@ def serve(factory: ClientFactory, hello: HelloAnswer) -> None:
     faulthandler.enable()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    asyncio.run(_Service(factory, hello, answers).run(sys.stdin.buffer))
-    # A loss that never returns must not keep the process.
-    os._exit(0)
+    service = _Service(factory, hello, answers)
+    # Not sys.stdin, which the interpreter wants to close at its end while a thread still reads it.
+    asyncio.run(service.run(os.fdopen(os.dup(0), "rb")))
+    # A loss that never returns must not keep the process, unless this is the end of a user's program.
+    if not service.ending:
+        os._exit(0)
 
 
 class _Service:
@@ -99,10 +113,12 @@ class _Service:
         # One thread: torch is used by one loss at a time, and answers do not depend on the number of cores.
         self._workers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parity-loss")
         self._running: set[asyncio.Task[None]] = set()
+        self.ending = False
+        self._lines: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def run(self, commands: BinaryIO) -> None:
         loop = asyncio.get_running_loop()
-        lines: asyncio.Queue[bytes] = asyncio.Queue()
+        lines = self._lines
 
         def read() -> None:
             for line in commands:
@@ -113,7 +129,11 @@ class _Service:
         # torch takes seconds to import: begin while the first requests are under way.
         self._workers.submit(_load_torch)
         while line := await lines.get():
-            command = msgspec.json.decode(line, type=Command)
+            try:
+                command = msgspec.json.decode(line, type=Command)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                self._refuse(line, error)
+                continue
             if isinstance(command, Shutdown):
                 await self._finish()
                 self._answer(Answer(id=command.id, ok={}))
@@ -126,6 +146,15 @@ class _Service:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         await self._finish()
+
+    def _refuse(self, line: bytes, error: Exception) -> None:
+        """Answer a command that is none of the protocol's; a line without an id has nobody to answer."""
+        try:
+            number = msgspec.json.decode(line, type=_Numbered).id
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            sys.stderr.write(f"a line that is no command ({error}): {line[:200]!r}\n")
+        else:
+            self._answer(Answer(id=number, driver_error=DriverError(code="unknown-command", message=str(error))))
 
     async def _finish(self) -> None:
         for task in self._running:
@@ -142,12 +171,18 @@ class _Service:
             self._answer(Answer(id=command.id, driver_error=said))
         else:
             self._answer(Answer(id=command.id, ok=msgspec.to_builtins(result)))
+            if self.ending:
+                self._lines.put_nowait(b"")
 
     async def _result(self, command: Run | Evaluate) -> Any:
         match command:
             case Run():
                 client = self._factory(command.base_url, command.api_key, self._workers)
-                return RunAnswer(steps=await ScenarioRun(client, command).execute())
+                client.telemetry = bool(command.client.get("telemetry"))
+                run = ScenarioRun(client, command)
+                steps = await run.execute()
+                self.ending = run.ends_the_program
+                return RunAnswer(steps=steps)
             case Evaluate():
                 loop = asyncio.get_running_loop()
                 return EvaluateAnswer(results=await loop.run_in_executor(self._workers, _evaluate, command.cases))
@@ -155,6 +190,12 @@ class _Service:
     def _answer(self, answer: Answer) -> None:
         self._answers.write(msgspec.json.encode(answer) + b"\n")
         self._answers.flush()
+
+
+class _Numbered(msgspec.Struct):
+    """What is read of a command that is not understood."""
+
+    id: int
 
 
 def _load_torch() -> None:

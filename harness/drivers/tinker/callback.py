@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,14 @@ from ..python import graph, spelling  # noqa: TID252 - there is no harness where
 
 
 class LossCallback:
-    """Called by the SDK with its datums and logprobs. `raised` is what the loss itself raised, if it did."""
+    """Called by the SDK with its datums and logprobs. `raised` is what the loss itself raised, if it did.
 
-    def __init__(self, loss: Mapping[str, Any]) -> None:
+    `tensor` is the SDK's own tensor container, for a loss that writes into its data.
+    """
+
+    def __init__(self, loss: Mapping[str, Any], tensor: Any) -> None:
         self._loss = loss
+        self._tensor = tensor
         self._calls = 0
         self._last: dict[str, Any] = {
             "datums": 0,
@@ -28,14 +33,18 @@ class LossCallback:
         }
         self.raised: Exception | None = None
 
-    def __call__(self, data: Sequence[Any], logprobs: Sequence[Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss and its metrics."""
+    def __call__(self, data: list[Any], logprobs: Sequence[Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """Take the time it takes, change the data as the loss says, and return the loss and its metrics."""
         self._calls += 1
         self._last = _describe(data, logprobs)
         try:
             # As far as both go: what an SDK does with fewer logprobs than datums is for the SDK to say.
             paired = data[: len(logprobs)]
-            return graph.evaluate(self._loss, logprobs, [_Fields(datum.loss_fn_inputs) for datum in paired])
+            time.sleep(self._loss.get("delay_seconds", 0.0))
+            result = graph.evaluate(self._loss, logprobs, [_Fields(datum.loss_fn_inputs) for datum in paired])
+            for effect in self._loss.get("mutates", ()):
+                _change(data, effect, self._tensor)
+            return result
         except Exception as error:
             self.raised = error
             raise
@@ -43,6 +52,25 @@ class LossCallback:
     def saw(self, *, unchanged: bool) -> dict[str, Any]:
         """Return what the callback saw, in the protocol's words."""
         return {"calls": self._calls, **self._last, "unchanged": unchanged}
+
+
+def _change(data: list[Any], effect: Mapping[str, Any], tensor: Any) -> None:
+    """Do one thing to the caller's data, as a user's loss would write it."""
+    datum = data[effect["datum"]]
+    match effect["do"]:
+        case "set":
+            old = datum.loss_fn_inputs[effect["key"]]
+            cast = float if old.dtype == "float32" else int
+            new = [cast(value) for value in effect["values"]]
+            datum.loss_fn_inputs[effect["key"]] = tensor(data=new, dtype=old.dtype, shape=old.shape)
+        case "unset":
+            del datum.loss_fn_inputs[effect["key"]]
+        case "append":
+            data.append(datum)
+        case "remove":
+            del data[effect["datum"]]
+        case unknown:
+            raise ValueError(f"a loss cannot do {unknown!r}")
 
 
 class _Fields(Mapping[str, Tensor]):

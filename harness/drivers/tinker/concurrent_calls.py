@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import cache
 from typing import Any, TypeVar
 
+from .threaded_calls import cancel_future
+
 T = TypeVar("T")
 
 
@@ -24,6 +26,17 @@ class ConcurrentCall:
     def result(self) -> Any:
         """Wait for the call, and then for the future it returned."""
         return _in_loop(self._await())
+
+    def cancel(self) -> None:
+        """Cancel the task, or the future it returned where it has ended."""
+
+        async def cancel() -> None:
+            if not self._task.done():
+                self._task.cancel()
+            elif not self._task.cancelled() and self._task.exception() is None:
+                cancel_future(self._task.result())
+
+        _in_loop(cancel())
 
     async def _await(self) -> Any:
         return await (await self._task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,11 @@ _STYLED = tuple(name for name in _CALLS if name != "get_info")
 
 
 def capabilities(sdk: Any) -> list[str]:
-    """Return the names of what scenarios may ask for."""
+    """Return the names of what scenarios may ask for.
+
+    `cancel` goes for tasks of concurrent calls and for most futures of plain ones. What some calls of some releases
+    return shows no standard future; the result of the step says so then.
+    """
     client = importlib.import_module("tinker.lib.public_interfaces.training_client").TrainingClient
     found = [name for name in _CALLS if hasattr(client, name)]
     if hasattr(sdk.ServiceClient, "create_lora_training_client"):
@@ -31,6 +36,11 @@ def capabilities(sdk: Any) -> list[str]:
         found.append("concurrent")
     if hasattr(sdk.ServiceClient, "close"):
         found.append("close")
+    if importlib.util.find_spec("tinker.lib.telemetry"):
+        found.append("telemetry")
+    # Of the language, not the SDK: a callback can wait, and it gets the caller's own list of datums; programs idle and
+    # end, have threads, and cancel what they have started.
+    found += ["loss_delay", "loss_mutates", "cancel", "exit", "idle", "thread"]
     return sorted(found)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import Enum
@@ -14,16 +16,22 @@ from . import convert, stacks
 from .callback import LossCallback
 from .concurrent_calls import ConcurrentCall, start_concurrently
 from .error_kinds import kind_of
+from .threaded_calls import CallingThread, ThreadedCall, cancel_future
 
 CLOSE = "close"
+EXIT = "exit"
 STEPS = frozenset(
     {
         "await",
+        "cancel",
+        "close",
         "create_model",
+        "exit",
         "forward",
         "forward_backward",
         "forward_backward_custom",
         "get_info",
+        "idle",
         "load_state",
         "load_state_with_optimizer",
         "optim_step",
@@ -76,13 +84,21 @@ class ScenarioRun:
         self._calls: dict[str, _Call] = {}
         for step in command["steps"]:
             self._check(step)
-            if step["do"] != "await":
+            if "id" in step:
                 self._calls[step["id"]] = _Call(step["id"])
-        self._calls[CLOSE] = _Call(CLOSE)
+        self._leaves = bool(command["steps"]) and command["steps"][-1]["do"] == EXIT
+        self._end = EXIT if self._leaves else CLOSE
+        self._calls[self._end] = _Call(self._end)
+        self._threads: dict[str, CallingThread] = {}
         self._open: tuple[_Call, str] | None = None
         self._given_up = False
         self._lock = threading.Lock()
         self._failed: Exception | None = None
+
+    @property
+    def ends_the_program(self) -> bool:
+        """Whether the steps have come to an `exit`."""
+        return self._leaves and self._calls[EXIT].result["status"] == "ok"
 
     def execute(self) -> list[Result]:
         """Run the steps for at most the command's timeout; return one result per submitted step, and `close`."""
@@ -111,15 +127,29 @@ class ScenarioRun:
     def _work(self) -> None:
         try:
             for step in self._command["steps"]:
-                if step["do"] == "await":
-                    self._attempt(self._calls[step["of"]], "await", self._wait)
-                else:
-                    self._attempt(self._calls[step["id"]], "submit", self._submitter(step))
-            self._attempt(self._calls[CLOSE], "submit", self._close)
-            _release(self._service)
+                self._do(step)
+            if not self._leaves:
+                if not any(step["do"] == CLOSE for step in self._command["steps"]):
+                    self._do({"do": CLOSE})
+                _release(self._service)
         except Exception as error:  # noqa: BLE001 - handed to the thread that answers
             with self._lock:
                 self._failed = error
+
+    def _do(self, step: Mapping[str, Any]) -> None:
+        match step["do"]:
+            case "await":
+                self._attempt(self._calls[step["of"]], "await", self._wait)
+            case "cancel":
+                self._attempt(self._calls[step["of"]], "submit", _cancel)
+            case "idle":
+                time.sleep(step["seconds"])
+            case "close" | "exit":
+                # An early close of a run that ends with `exit` has no result of its own.
+                call = self._calls.get(step["do"]) or _Call(step["do"])
+                self._attempt(call, "submit", self._close if step["do"] == CLOSE else lambda _: _Done.CLOSED)
+            case _:
+                self._attempt(self._calls[step["id"]], "submit", self._submitter(step))
 
     def _attempt(self, call: _Call, raised_at: str, action: Callable[[_Call], Any]) -> None:
         """Try one call or one await; note its result, its error, or that it is open."""
@@ -153,6 +183,8 @@ class ScenarioRun:
 
     def _create_model(self, step: Mapping[str, Any]) -> Any:
         if self._service is None:
+            # Read by the SDK when its client is made; where no option says so, the environment has it off.
+            os.environ["TINKER_TELEMETRY"] = "1" if self._command.get("client", {}).get("telemetry") else "0"
             self._service = self._sdk.ServiceClient(
                 base_url=self._command["base_url"], api_key=self._command["api_key"]
             )
@@ -167,10 +199,16 @@ class ScenarioRun:
     def _submit(self, call: _Call, step: Mapping[str, Any]) -> _Done:
         client = self._model(step)
         arguments = self._arguments(call, step)
-        if step.get("style", "blocking") == "concurrent":
-            call.waiting = start_concurrently(getattr(client, f"{step['do']}_async"), *arguments)
-        else:
-            call.waiting = getattr(client, step["do"])(*arguments)
+        match step.get("style", "blocking"):
+            case "concurrent":
+                call.waiting = start_concurrently(getattr(client, f"{step['do']}_async"), *arguments)
+            case "thread":
+                model = step.get("model", "model")
+                if model not in self._threads:
+                    self._threads[model] = CallingThread(model)
+                call.waiting = self._threads[model].call(getattr(client, step["do"]), *arguments)
+            case _:
+                call.waiting = getattr(client, step["do"])(*arguments)
         return _Done.SUBMITTED
 
     def _arguments(self, call: _Call, step: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -180,7 +218,7 @@ class ScenarioRun:
             case "forward_backward_custom":
                 call.data = self._datums(step["data"])
                 call.data_before = convert.digest_of_datums(call.data)
-                call.callback = LossCallback(self._command["losses"][step["loss"]])
+                call.callback = LossCallback(self._command["losses"][step["loss"]], self._sdk.types.TensorData)
                 return call.data, call.callback
             case "optim_step":
                 return (self._sdk.types.AdamParams(**step.get("params", {})),)
@@ -225,6 +263,20 @@ class ScenarioRun:
         return _Done.CLOSED
 
 
+def _cancel(call: _Call) -> _Done:
+    """Cancel what a call returned, in the way the SDK offers it."""
+    waiting = call.waiting
+    if waiting is None:
+        return _Done.NOTHING
+    if isinstance(waiting, ConcurrentCall):
+        waiting.cancel()
+        return _Done.NOTHING
+    if not (waiting.cancel() if isinstance(waiting, ThreadedCall) else cancel_future(waiting)):
+        call.waiting = None
+        raise NotPossible(f"a {type(waiting).__name__} cannot be cancelled")
+    return _Done.NOTHING
+
+
 def _result(value: Any) -> Result | None:
     if isinstance(value, _Done):
         return {"status": value.value} if value.value else None
@@ -233,7 +285,11 @@ def _result(value: Any) -> Result | None:
 
 def _error(call: _Call, error: BaseException, raised_at: str) -> Result:
     raised_by_loss = call.callback.raised if call.callback else None
-    at_once = raised_at == "submit" or (isinstance(call.waiting, ConcurrentCall) and call.waiting.ended_at_once)
+    at_once = (
+        raised_at == "submit"
+        or (isinstance(call.waiting, ConcurrentCall) and call.waiting.ended_at_once)
+        or (isinstance(call.waiting, ThreadedCall) and call.waiting.raised_in_call)
+    )
     return {
         "status": "error",
         "kind": kind_of(error, raised_by_loss=raised_by_loss, at_once=at_once),

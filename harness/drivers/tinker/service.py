@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import resource
+import signal
 import sys
 import threading
 import traceback
@@ -19,7 +20,7 @@ from ..python import vectors  # noqa: TID252 - there is no harness where this ru
 from . import probe
 from .run import ScenarioRun
 
-PROTOCOL = "1.0"
+PROTOCOL = "1.3"
 
 _QUICK_EXIT = 0
 
@@ -36,7 +37,13 @@ class Service:
     def serve(self) -> NoReturn:
         """Answer until stdin ends, then leave at once: calls that still hang must not keep the process."""
         for line in self._commands:
-            command = json.loads(line)
+            try:
+                command = json.loads(line)
+                command["id"], command["cmd"]
+            except (ValueError, TypeError, KeyError) as error:
+                # There is no id to answer.
+                sys.stderr.write(f"a line that is no command ({error!r}): {line[:200]!r}\n")
+                continue
             try:
                 self._dispatch(command)
             except Exception as error:  # noqa: BLE001 - whatever fails here is the driver's failure and is said
@@ -82,9 +89,14 @@ class Service:
 
     def _run(self, command: dict[str, Any]) -> None:
         try:
-            self._answer(command["id"], {"steps": ScenarioRun(self._sdk, command).execute()})
+            run = ScenarioRun(self._sdk, command)
+            self._answer(command["id"], {"steps": run.execute()})
         except Exception as error:  # noqa: BLE001 - as in `serve`
             self._fail(command["id"], error)
+            return
+        if run.ends_the_program:
+            # The script of a user has come to its end: the main thread leaves, and whatever happens then, happens.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
     def _answer(self, number: int, ok: dict[str, Any]) -> None:
         self._write({"id": number, "ok": ok})
@@ -104,4 +116,9 @@ def serve(commands: int, answers: int) -> NoReturn:
     """Serve on two descriptors, until the first of them ends."""
     faulthandler.enable(sys.stderr)  # stacks of all threads when the runner aborts a silent process
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGUSR1, _leave)
     Service(commands, answers).serve()
+
+
+def _leave(*_: object) -> NoReturn:
+    raise SystemExit(_QUICK_EXIT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.suite.losses.operations import OPERATIONS, Operation
-from harness.suite.losses.validate import Shape, validate
+from harness.suite.losses.shapes import Shape
+from harness.suite.losses.validate import validate
 
 __all__ = ["OPERATIONS", "Operation", "Shape", "validate"]

@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from harness.errors import ParityError
+from harness.suite.losses.apart import malformed_apart
+from harness.suite.losses.effects import malformed_effects
 from harness.suite.losses.operations import OPERATIONS, ArgumentKind, Operation
+from harness.suite.losses.shapes import SCALAR, Shape
 from harness.suite.scenario import Loss
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The shape of a node: `S` scalar, `D` one value per datum, `T` one per element of the logprobs, `V` a vector.
-
-    `length` is the length of a vector where the graph alone tells it; vectors of datums get theirs from the data.
-    """
-
-    kind: Literal["S", "D", "T", "V"]
-    length: int | None = None
-
-    def __str__(self) -> str:
-        return self.kind if self.length is None else f"{self.kind}<{self.length}>"
-
-
-_SCALAR = Shape("S")
 
 
 class _BrokenError(Exception):
@@ -39,7 +24,8 @@ def validate(loss: Loss, *, place: str = "loss") -> tuple[Shape, ...]:
     scenario may want. Metrics must be scalars. `place` names the loss in errors.
 
     Raises ParityError `loss-malformed` for an unknown operation, wrong arguments, an index that is not an earlier
-    node, and shapes that an operation does not take.
+    node, shapes that an operation does not take, a delay beyond a second, effects that make no sense on any data, and
+    parts that make no sense or of which one callback is no equal.
     """
     shapes: list[Shape] = []
     for position, node in enumerate(loss.nodes):
@@ -52,11 +38,17 @@ def validate(loss: Loss, *, place: str = "loss") -> tuple[Shape, ...]:
     if not 0 <= loss.loss < len(shapes):
         raise _malformed(f"{place}: loss", f"{loss.loss} is not a node: there are {len(shapes)}")
     for name, index in loss.metrics.items():
-        if not 0 <= index < len(shapes):
-            raise _malformed(f"{place}: metrics[{name!r}]", f"{index} is not a node: there are {len(shapes)}")
-        if shapes[index] != _SCALAR:
-            raise _malformed(f"{place}: metrics[{name!r}]", f"node {index} is {shapes[index]}, a metric is a scalar")
+        _check_scalar(index, shapes, place=f"{place}: metrics[{name!r}]", what="a metric")
+    if what := malformed_effects(loss) or malformed_apart(loss, shapes):
+        raise _malformed(place, what)
     return tuple(shapes)
+
+
+def _check_scalar(index: int, shapes: Sequence[Shape], *, place: str, what: str) -> None:
+    if not 0 <= index < len(shapes):
+        raise _malformed(place, f"{index} is not a node: there are {len(shapes)}")
+    if shapes[index] != SCALAR:
+        raise _malformed(place, f"node {index} is {shapes[index]}, {what} is a scalar")
 
 
 def _malformed(place: str, what: str) -> ParityError:
@@ -128,18 +120,18 @@ def _result(operation: Operation, shapes: list[Shape], arguments: Sequence[Any])
         return Shape("V", len(indices))
     if rule == "dot":
         _join(name, shapes)
-        return _SCALAR
-    return _SCALAR if rule == "reduce" else first
+        return SCALAR
+    return SCALAR if rule == "reduce" else first
 
 
 def _join(name: str, shapes: list[Shape]) -> Shape:
-    result = _SCALAR
+    result = SCALAR
     for shape in shapes:
-        if shape == _SCALAR:
+        if shape == SCALAR:
             continue
         lengths = {result.length, shape.length} - {None}
-        if result != _SCALAR and (result.kind != shape.kind or len(lengths) > 1):
+        if result != SCALAR and (result.kind != shape.kind or len(lengths) > 1):
             raise _BrokenError(f"{name}: {result} and {shape} are neither equal nor scalar")
-        if result == _SCALAR or result.length is None:
+        if result == SCALAR or result.length is None:
             result = shape
     return result

@@ -104,6 +104,21 @@ def now(result):
     return future
 
 
+class Unending:
+    """A call that never ends, with the standard future of the SDK's futures."""
+
+    def __init__(self):
+        self.standard = Future()
+
+    def future(self):
+        """Return what can be cancelled."""
+        return self.standard
+
+    def result(self):
+        """Wait."""
+        return self.standard.result()
+
+
 class Client:
     """Behaves as the base model's name says."""
 
@@ -119,6 +134,13 @@ class Client:
         """Tell what the datums were given as, or raise."""
         if self.behaviour in ERRORS:
             raise ERRORS[self.behaviour]()
+        if self.behaviour == "unending":
+            return Unending()
+        if self.behaviour == "uncancellable":
+            return SimpleNamespace(result=lambda: Answer())
+        if self.behaviour == "threads":
+            ORDER.append(threading.current_thread().name)
+            return now(Answer(metrics={repr(ORDER): 1.0}))
         return now(Answer(model_id=json.dumps([datum.given for datum in data] + [loss_fn])))
 
     def forward_backward(self, data, loss_fn):
@@ -177,6 +199,8 @@ class Client:
 
     async def forward_async(self, data, loss_fn):
         """Raise at once, or after a turn of the loop."""
+        if self.behaviour == "unending":
+            await asyncio.Event().wait()
         if self.behaviour == "late":
             await asyncio.sleep(0)
             await asyncio.sleep(0)
