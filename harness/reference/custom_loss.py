@@ -5,8 +5,7 @@ torch is imported where it is used: a client that never runs a custom loss does 
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from harness.reference.errors import (
     NoGradientError,
     NotScalarError,
 )
+from harness.reference.regularizers.stepping import stepping
 from harness.reference.regularizers.telemetry import LossReport
 from harness.reference.values import DTYPES, TARGETS, WEIGHTS, Array, Datum, TensorValue
 
@@ -216,18 +216,28 @@ class CustomResult:
     report: LossReport | None = None
 
 
-def call_loss(
-    loss_fn: LossFn, data: Sequence[Datum], leaves: list[torch.Tensor]
-) -> tuple[torch.Tensor, Mapping[str, Any], float]:
-    """Call the caller's loss; give its value, metrics and the value as a float.
+def call_loss(loss_fn: LossFn, data: Sequence[Datum], leaves: list[torch.Tensor]) -> Any:
+    """Call the caller's loss; give what it returns, which may be something to await.
 
-    Raises LossFailedError for whatever the callback raises, and for a value that is not a tensor.
+    Raises LossFailedError for whatever the callback raises.
     """
     try:
-        result = loss_fn(data, leaves)
-        if inspect.iscoroutine(result):
-            result.close()
-            raise TypeError("it returned a coroutine; a loss that awaits is written as `async def`")
+        return loss_fn(data, leaves)
+    except Exception as error:
+        raise LossFailedError(f"{type(error).__name__}: {error}") from error
+
+
+async def await_loss(awaitable: Awaitable[Any]) -> Any:
+    """Wait for what a loss returned to be awaited. Raises LossFailedError as `call_loss` does."""
+    try:
+        return await stepping(awaitable)
+    except Exception as error:
+        raise LossFailedError(f"{type(error).__name__}: {error}") from error
+
+
+def read_loss(result: Any) -> tuple[torch.Tensor, Mapping[str, Any], float]:
+    """Return the loss, its metrics and the loss as a float. Raises LossFailedError for what is no such pair."""
+    try:
         loss, metrics = result
         return loss, metrics, float(loss.detach().sum().item())
     except Exception as error:

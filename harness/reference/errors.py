@@ -58,10 +58,11 @@ class NotScalarError(CallError):
 
 
 class PartError(CallError):
-    """A part of a structured custom loss failed; the message names it."""
+    """A part of a structured custom loss failed; the message names it, `what` is the rest of it."""
 
     def __init__(self, part: Part, what: str) -> None:
         super().__init__(f"{part}: {what}")
+        self.what = what
         self.part = part
         self.reason = "base_failed" if part.part == "base" else "regularizer_failed"
 

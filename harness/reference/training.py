@@ -9,15 +9,25 @@ suspension, so that a task made of it has taken them at its first step.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+import inspect
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.reference.calls import Call, Pending
 from harness.reference.chunking import Bounds, Limits
-from harness.reference.custom_loss import LOSS_FN, CustomResult, LossFn, call_loss, make_leaves
+from harness.reference.custom_loss import (
+    LOSS_FN,
+    CustomResult,
+    LossFn,
+    await_loss,
+    call_loss,
+    make_leaves,
+    read_loss,
+)
 from harness.reference.encoding import PassOutput, PassRequest, json_object, route_of
 from harness.reference.errors import CallCancelledError, InvalidInputError
 from harness.reference.regularizers import pipeline
+from harness.reference.regularizers.flat import KEY
 from harness.reference.regularizers.spec import Composition, PartFn, Regularizer, RegularizerSpec, is_async
 from harness.reference.regularizers.telemetry import StepReport
 from harness.reference.transport import now
@@ -291,23 +301,37 @@ class TrainingClient:
     async def _differentiate(self, data: list[Datum], output: PassOutput, loss: LossFn | Composition) -> CustomResult:
         loop, workers = asyncio.get_running_loop(), self._client.workers
         if not isinstance(loss, Composition):
-            return await loop.run_in_executor(workers, self._call, data, output, loss)
+            leaves, result = await loop.run_in_executor(workers, self._call, data, output, loss)
+            if isinstance(result, CustomResult):
+                return result
+            return await loop.run_in_executor(workers, self._settle, data, leaves, await await_loss(result))
         behaviour = self._behaviour
         computed = await pipeline.run(
             loss, data, lambda: self._leaves(output), workers=workers, structured=behaviour.structured
         )
-        flat = behaviour.structured.flat(computed.report).metrics if loss.reported else {}
+        metrics = dict(computed.metrics)
+        if loss.reported:
+            # A metric of the base that is called like one of the report is only there as the base's own.
+            metrics = {name: number for name, number in metrics.items() if not KEY.fullmatch(name)}
+            metrics.update(behaviour.structured.flat(computed.report).metrics)
         return CustomResult(
             data=await loop.run_in_executor(workers, self._backward, data, computed.gradients),
-            metrics={**computed.metrics, **flat},
+            metrics=metrics,
             value=computed.value,
             report=computed.report if loss.reported else None,
         )
 
-    def _call(self, data: list[Datum], output: PassOutput, loss_fn: LossFn) -> CustomResult:
-        """Run in a worker thread: leaves, the caller's loss, its gradient, the backward datums."""
+    def _call(
+        self, data: list[Datum], output: PassOutput, loss_fn: LossFn
+    ) -> tuple[list[torch.Tensor], CustomResult | Awaitable[Any]]:
+        """Run in a worker thread: leaves, the caller's loss and, if it need not be awaited, what follows from it."""
         leaves = self._leaves(output)
-        loss, metrics, value = call_loss(loss_fn, data, leaves)
+        result = call_loss(loss_fn, data, leaves)
+        return leaves, result if inspect.isawaitable(result) else self._settle(data, leaves, result)
+
+    def _settle(self, data: list[Datum], leaves: list[torch.Tensor], result: Any) -> CustomResult:
+        """Run in a worker thread: the gradient of the loss, the backward datums."""
+        loss, metrics, value = read_loss(result)
         gradients = self._behaviour.gradients(loss, leaves)
         return CustomResult(data=self._backward(data, gradients), metrics=metrics, value=value)
 

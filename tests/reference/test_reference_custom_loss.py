@@ -20,6 +20,7 @@ from harness.reference.custom_loss import (
     linearize,
     make_leaves,
     negated,
+    read_loss,
     strict,
     targets_and_weights,
     truncating,
@@ -167,7 +168,7 @@ def test_a_loss_that_raises_keeps_its_cause():
         call_loss(boom, [], [])
     assert isinstance(caught.value.__cause__, KeyError)
     with pytest.raises(LossFailedError):
-        call_loss(lambda _data, _logprobs: (1.0, {}), [], [])
+        read_loss((1.0, {}))
 
 
 def test_pairing():

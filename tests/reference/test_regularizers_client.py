@@ -205,14 +205,43 @@ def test_an_asynchronous_base(send):
     assert again.report.base_loss.value == pytest.approx(output.metrics["loss:sum"])
 
 
-def test_a_plain_call_does_not_await(play):
-    """A plain function whose coroutine nobody expects is an error that says how to write it."""
+def test_a_plain_function_may_return_something_to_await(send):
+    """Found out, also without regularizers: the same requests as from `async def`; its error is the loss's."""
+    plain = send(NEW, lambda model: _result(model, lambda data, lps: _async_square(data, lps)))
+    awaited = send(NEW, lambda model: _result(model, _async_square))
+    assert plain[1] == awaited[1]
+    assert plain[0].metrics == awaited[0].metrics
 
-    async def scenario(model):
-        with pytest.raises(LossFailedError, match="async def"):
-            await model.forward_backward_custom(data_of(2), lambda data, lps: _async_square(data, lps))
+    async def boom():
+        raise KeyError("boom")
 
-    play(OLD, scenario)
+    async def failing(model):
+        with pytest.raises(LossFailedError, match="KeyError: 'boom'"):
+            await _result(model, lambda _data, _lps: boom())
+
+    send(NEW, failing)
+
+
+async def _result(model, loss):
+    return await (await model.forward_backward_custom(data_of(2, 1), loss)).result()
+
+
+def test_a_base_metric_called_like_one_of_the_report(send):
+    """It is in the flat form as the base's own, and neither breaks the way back nor is overwritten."""
+    clashing = {"custom/loss_total:sum": 7.0, "custom/aux/value:sum": 8.0, "plain": 9.0}
+
+    def base(data, logprobs):
+        return _sum(data, logprobs)[0], clashing
+
+    async def run(model):
+        return await (await model.forward_backward_custom(data_of(2, 1), base, [])).result()
+
+    output, _ = send(NEW, run)
+    assert output.report.base_loss.custom == clashing
+    assert unflatten(output.metrics) == output.report
+    assert output.metrics["plain"] == 9.0
+    assert output.metrics["custom/loss_total:sum"] == output.report.loss_total
+    assert "custom/aux/value:sum" not in output.metrics
 
 
 def test_where_the_parts_run(play):

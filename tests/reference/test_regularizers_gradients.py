@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from harness.reference.errors import NoGradientError, PartFailedError
+from harness.reference.errors import InvalidInputError, NoGradientError, PartFailedError
 from harness.reference.regularizers.gradients import (
     autograd,
     by_central_differences,
@@ -178,3 +178,65 @@ def test_datums_that_a_loss_does_not_look_at():
 def test_a_loss_that_is_no_number_agrees_with_nothing():
     """NaN is not within any error."""
     assert not check_gradient(_torch(lambda x: x * math.nan), [], [np.array([-1.0])]).agrees
+
+
+LAYOUTS = {
+    "transposed": lambda: np.asfortranarray(np.array([[-1.0, -2.0, -3.0], [-4.0, -5.0, -6.0]], np.float32)),
+    "every other": lambda: np.array([-1.0, 9.0, -2.0, 9.0], np.float32)[::2],
+    "backwards": lambda: np.array([-1.0, -2.0, -3.0], np.float32)[::-1],
+    "tensor": lambda: torch.tensor([[-1.0, -2.0, -3.0], [-4.0, -5.0, -6.0]]).T,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_layout_in_memory_does_not_matter(layout):
+    """Differences, autograd and given gradients of arrays that are not row-major, or run backwards."""
+
+    def square(_data, logprobs):
+        return sum((each**2).sum() for each in logprobs), {}
+
+    x = LAYOUTS[layout]()
+    expected = 2 * np.asarray(x.numpy() if isinstance(x, torch.Tensor) else x)
+    np.testing.assert_allclose(central_differences(square, [], [x]).gradients[0], expected, rtol=1e-6)
+    assert check_gradient(square, [], [x]).agrees
+    backwards = with_gradient(
+        lambda _data, logprobs: (1.0, [(2 * each.detach().numpy())[::-1].copy()[::-1] for each in logprobs], {})
+    )
+    for fn in (square, by_central_differences(square), backwards):
+        found = asyncio.run(compute([], [x], None, [{"fn": fn, "weight": 1.0, "name": "r"}]))
+        np.testing.assert_allclose(found.gradients[0], expected, rtol=1e-5)
+
+
+def test_logprobs_without_a_gradient_are_refused():
+    """Whole numbers have none; the error says which datum."""
+    with pytest.raises(InvalidInputError, match="datum 1 are int64"):
+        asyncio.run(compute([], [np.zeros(1, np.float32), np.zeros(1, np.int64)], _torch(lambda each: each)))
+
+
+def test_a_given_gradient_is_copied():
+    """Two regularizers may fill the same array; a loss that has a gradient only gives its number."""
+    buffer = np.zeros(2, np.float32)
+
+    def filling(number):
+        def fn(_data, logprobs):
+            buffer[:] = number
+            return logprobs[0].sum(), [buffer], {}
+
+        return with_gradient(fn)
+
+    specs = [{"fn": filling(number), "weight": 1.0, "name": f"n{number}"} for number in (1, 10)]
+    found = asyncio.run(compute([], [np.array([-1.0, -2.0], np.float32)], None, specs, track_grad_norms=True))
+    assert found.gradients[0].tolist() == [11.0, 11.0]
+    assert found.report.regularizers["n1"].grad_norm == pytest.approx(math.sqrt(2))
+
+
+def test_an_empty_first_datum_does_not_hide_the_rounding():
+    """The error counts the loss's own dtype, which is looked up at the first datum that has an element."""
+
+    def rounded(_data, logprobs):
+        return sum((each.float() ** 2).sum() for each in logprobs), {}
+
+    x = np.array([-1.0, -2.0])
+    alone = central_differences(rounded, [], [x])
+    behind = central_differences(rounded, [], [np.zeros(0), x])
+    assert behind.errors[1].tolist() == alone.errors[0].tolist()

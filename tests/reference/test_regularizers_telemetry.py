@@ -138,6 +138,8 @@ def _no_constant(name):
         lambda report: report["regularizers"]["topology"].update(weight="NaN"),
         lambda report: report["regularizers"]["topology"]["custom"].update(mode="minimize"),
         lambda report: report["regularizers"].update({"Upper": report["regularizers"]["topology"]}),
+        lambda report: report["regularizers"].update({"base_loss": report["regularizers"]["topology"]}),
+        lambda report: report["regularizers"].update({"a\n": report["regularizers"]["topology"]}),
     ],
 )
 def test_other_documents_are_refused(validator, change):
@@ -253,6 +255,21 @@ def test_a_metric_may_name_its_reduction():
     assert metrics["custom/r/reduced/x:sum"] == 2.0
     assert metrics["custom/r/reduced/x:mean"] == 3.0
     assert unflatten(metrics) == report
+
+
+def test_a_metric_without_a_name_is_left_out():
+    """It is listed: the flat form has no place for it."""
+    report = loss_report(BaseLoss(1.0, None, {"": 1.0}), [("r", term_report(1.0, 1.0, None, {"": 2.0}))], None)
+    flat = flatten(report)
+    assert flat.left_out == ("base_loss.custom.", "regularizers.r.custom.")
+    assert unflatten(flat.metrics).regularizers["r"].custom == {}
+
+
+def test_a_log_makes_its_folder(tmp_path):
+    """A folder that is not there yet does not lose the report of a call that has come to its end."""
+    log = ReportLog(tmp_path / "not" / "there" / "reports.jsonl")
+    log.append(StepReport(0, "m", REPORT))
+    assert log.read() == (StepReport(0, "m", REPORT),)
 
 
 def test_the_longest_name_has_room_for_its_norms():

@@ -13,6 +13,7 @@ import contextlib
 import contextvars
 import functools
 import inspect
+import math
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from harness.reference.errors import BASE, CallError, Part, PartError, PartFailedError, RegularizerTimeoutError
 from harness.reference.regularizers.results import Called, read_result
 from harness.reference.regularizers.spec import PartFn, Regularizer, is_async
+from harness.reference.regularizers.stepping import stepping
 
 if TYPE_CHECKING:
     import torch
@@ -37,12 +39,12 @@ async def call_base(
         if is_async(fn):
             result = fn(data, logprobs)
         else:
-            called = functools.partial(_without_stop_iteration, fn, data, logprobs)
+            called = functools.partial(call_part, fn, data, logprobs)
             result = await asyncio.get_running_loop().run_in_executor(workers, called)
         if inspect.isawaitable(result):
-            result = await result
+            result = await stepping(result)
     except Exception as error:
-        raise PartFailedError(BASE, f"{type(error).__name__}: {error}") from error
+        raise failure_of(BASE, error) from error
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -62,14 +64,22 @@ async def call_regularizers(
 ) -> list[Called]:
     """Call every regularizer, each with its own logprobs; one result each, in the order of declaration.
 
-    `in_executor` counts for synchronous regularizers that say nothing themselves. Each has `limit` seconds of its own.
-    When one fails the others are cancelled, and what a thread still computes is dropped.
+    `in_executor` counts for synchronous regularizers that say nothing themselves. Each has `limit` seconds of its own,
+    which stand still while another one holds the event loop that it needs. When one fails the others are cancelled, and
+    what a thread still computes is dropped.
 
     Raises PartFailedError, PartNotScalarError or RegularizerTimeoutError of the first regularizer, in the order of
     declaration, of those that had failed when the first failure was noticed.
     """
-    calls = [
-        _Call(regularizer, data, leaves, limit, in_executor=in_executor)
+    calls: list[_Call] = []
+
+    def held(holder: _Call, seconds: float) -> None:
+        for call in calls:
+            if call is not holder:
+                call.stood_still(seconds)
+
+    calls += [
+        _Call(regularizer, data, leaves, limit, in_executor=in_executor, held=held)
         for regularizer, leaves in zip(regularizers, logprobs, strict=True)
     ]
     try:
@@ -106,41 +116,51 @@ class _Call:
         limit: float | None,
         *,
         in_executor: bool,
+        held: Callable[[_Call, float], None],
     ) -> None:
         wanted = in_executor if regularizer.run_in_executor is None else regularizer.run_in_executor
         self.part = Part("regularizer", regularizer.name)
         self.future: asyncio.Future[Any] | None = None
         self.result: Called | None = None
         self.failure: CallError | None = None
-        self.deadline = float("inf")
         self._async = is_async(regularizer.fn)
-        self._threaded = wanted and not self._async
-        self._fn = functools.partial(_without_stop_iteration, regularizer.fn, data, logprobs)
+        self._in_thread = wanted and not self._async
+        self._fn = functools.partial(call_part, regularizer.fn, data, logprobs)
         self._limit = limit
+        self._held = held
+        self._now = asyncio.get_running_loop().time
+        self._deadline = math.inf
+        self._ended: float | None = None
         self._awaitable: Awaitable[Any] | None = None
 
     def start_thread(self) -> None:
         """Start the thread, for a regularizer that has one."""
-        if self._threaded:
+        if self._in_thread:
             self._begin()
-            ended = _start_thread(self._fn, name=str(self.part))
-            self.future = asyncio.get_running_loop().create_task(_unwrapped(ended))
+            ended = _start_thread(self._timed, name=str(self.part))
+            self.future = asyncio.get_running_loop().create_task(self._unwrapped(ended))
 
     def run_inline(self) -> None:
         """Call a synchronous regularizer here and now. What it takes too long for is known when it returns."""
-        if self._threaded or self._async:
+        if self._in_thread or self._async:
             return
         self._begin()
+        started = self._now()
         try:
-            result = self._fn()
+            result = self._timed()
         except Exception as error:  # noqa: BLE001 - it is the regularizer's failure, raised with its name
             self._failed(error)
             return
+        except asyncio.CancelledError:
+            self.failure = PartFailedError(self.part, "it was cancelled")
+            return
+        finally:
+            self._held(self, self._now() - started)
         if inspect.isawaitable(result):
             self._awaitable = result
-        if asyncio.get_running_loop().time() > self.deadline:
-            self._late()
-        elif self._awaitable is None:
+            if self._now() > self._deadline:
+                self._late()
+        else:
             self._read(result)
 
     def start_task(self) -> None:
@@ -150,15 +170,25 @@ class _Call:
                 self._begin()
             self.future = asyncio.get_running_loop().create_task(self._awaited())
 
+    def stood_still(self, seconds: float) -> None:
+        """Grant the time during which another one held the event loop, unless it had a thread of its own."""
+        if not self._in_thread and self._ended is None:
+            self._deadline += seconds
+
     def expire(self, now: float) -> None:
-        """Fail when the time is over."""
-        if self.pending and now >= self.deadline:
+        """Fail when the time is over. What has ended in time is not late because nobody has looked yet."""
+        if self.pending and self._ended is None and now >= self._deadline:
             self._late()
 
     @property
     def pending(self) -> bool:
         """Whether it is still to be waited for."""
         return self.future is not None and not self.future.done() and self.failure is None
+
+    @property
+    def deadline(self) -> float:
+        """When the time is over, on the event loop's clock; infinite once it has ended."""
+        return self._deadline if self._ended is None else math.inf
 
     def collect(self) -> None:
         """Take the result, or the failure, of what has ended."""
@@ -173,17 +203,48 @@ class _Call:
 
     def discard(self) -> None:
         """Close a coroutine that a synchronous function returned and nobody is going to await."""
-        if self.future is None and inspect.iscoroutine(self._awaitable):
+        if (
+            inspect.iscoroutine(self._awaitable)
+            and inspect.getcoroutinestate(self._awaitable) == inspect.CORO_CREATED
+            and (self.future is None or self.future.done())
+        ):
             self._awaitable.close()
 
     async def _awaited(self) -> Any:
-        return await (self._fn() if self._awaitable is None else self._awaitable)
+        awaitable = self._fn() if self._awaitable is None else self._awaitable
+        try:
+            return await stepping(awaitable, held=functools.partial(self._held, self))
+        finally:
+            self._ended = self._now()
+
+    def _timed(self) -> Any:
+        """Call it, and note when it ended, unless what it returned is still to be awaited."""
+        try:
+            result = self._fn()
+        except BaseException:
+            self._ended = self._now()
+            raise
+        if not inspect.isawaitable(result):
+            self._ended = self._now()
+        return result
+
+    async def _unwrapped(self, ended: asyncio.Future[Any]) -> Any:
+        """Wait for what a thread returns, and for what that is if it is something to await."""
+        result = await ended
+        if not inspect.isawaitable(result):
+            return result
+        self._in_thread = False  # from here on it shares the event loop
+        self._awaitable = result
+        return await self._awaited()
 
     def _begin(self) -> None:
         if self._limit is not None:
-            self.deadline = asyncio.get_running_loop().time() + self._limit
+            self._deadline = self._now() + self._limit
 
     def _read(self, result: Any) -> None:
+        if self._ended is not None and self._ended > self._deadline:
+            self._late()
+            return
         try:
             self.result = read_result(result, self.part)
         except PartError as error:
@@ -192,7 +253,7 @@ class _Call:
     def _failed(self, error: BaseException) -> None:
         if not isinstance(error, Exception):
             raise error
-        self.failure = PartFailedError(self.part, f"{type(error).__name__}: {error}")
+        self.failure = failure_of(self.part, error)
         self.failure.__cause__ = error
 
     def _late(self) -> None:
@@ -201,14 +262,14 @@ class _Call:
 
 async def _wait(calls: Sequence[_Call]) -> None:
     """Wait until everything has ended, or something has failed."""
-    loop = asyncio.get_running_loop()
+    now = asyncio.get_running_loop().time
     while waiting := {call.future for call in calls if call.future is not None and call.pending}:
         deadline = min(call.deadline for call in calls if call.pending)
-        left = None if deadline == float("inf") else max(0.0, deadline - loop.time())
+        left = None if deadline == math.inf else max(0.0, deadline - now())
         await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         for call in calls:
             call.collect()
-            call.expire(loop.time())
+            call.expire(now())
         if any(call.failure is not None for call in calls):
             return
 
@@ -223,10 +284,23 @@ async def _stop(futures: Sequence[asyncio.Future[Any]], grace: float) -> None:
         await asyncio.wait(unfinished, timeout=grace)
 
 
-def _without_stop_iteration(fn: PartFn, data: Sequence[Any], logprobs: list[torch.Tensor]) -> Any:
-    """Call a part. A StopIteration, which no future can hold, becomes a RuntimeError, as it does in a coroutine."""
+def failure_of(part: Part, error: Exception) -> PartError:
+    """Return what a part is to blame for that raised: what was blamed on a function inside it is its own."""
+    if isinstance(error, PartError):
+        return type(error)(part, error.what)
+    return PartFailedError(part, f"{type(error).__name__}: {error}")
+
+
+def call_part(fn: PartFn, data: Sequence[Any], logprobs: list[torch.Tensor]) -> Any:
+    """Call a part with gradients enabled, whatever another one has left to this thread.
+
+    A StopIteration, which no future can hold, becomes a RuntimeError, as it does in a coroutine.
+    """
+    import torch
+
     try:
-        return fn(data, logprobs)
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            return fn(data, logprobs)
     except StopIteration as error:
         raise RuntimeError("it raised StopIteration") from error
 
@@ -256,9 +330,3 @@ def _start_thread(fn: Callable[[], Any], *, name: str) -> asyncio.Future[Any]:
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return ended
-
-
-async def _unwrapped(ended: asyncio.Future[Any]) -> Any:
-    """Wait for what a thread returns, and for what that is if it is something to await."""
-    result = await ended
-    return await result if inspect.isawaitable(result) else result

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.reference.errors import BASE, LossFailedError, NoGradientError, Part, PartFailedError
+from harness.reference.errors import BASE, InvalidInputError, LossFailedError, NoGradientError, Part, PartFailedError
 from harness.reference.regularizers.results import Called
 from harness.reference.regularizers.spec import Regularizer
 from harness.reference.values import Array
@@ -26,11 +26,20 @@ Leaves = Sequence[Sequence["torch.Tensor"]]
 
 
 def leaves_of(logprobs: Sequence[Any]) -> list[torch.Tensor]:
-    """Return new leaves that require a gradient, of the values of tensors or arrays, in their dtype."""
+    """Return new leaves that require a gradient, of the values of tensors or arrays, row-major, in their dtype.
+
+    Raises InvalidInputError for logprobs that are no floating-point numbers: nothing else has a gradient.
+    """
     import torch
 
-    tensors = [each if isinstance(each, torch.Tensor) else torch.from_numpy(np.asarray(each)) for each in logprobs]
-    return [each.detach().clone().requires_grad_(True) for each in tensors]
+    leaves = []
+    for datum, each in enumerate(logprobs):
+        tensor = each if isinstance(each, torch.Tensor) else torch.from_numpy(np.array(each, order="C"))
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise InvalidInputError(f"the logprobs of datum {datum} are {kind}; only floating-point numbers will do")
+        leaves.append(tensor.detach().clone(memory_format=torch.contiguous_format).requires_grad_(True))
+    return leaves
 
 
 def compose(base: Called | None, terms: Sequence[tuple[Regularizer, Called]]) -> torch.Tensor:

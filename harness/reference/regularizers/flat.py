@@ -50,7 +50,7 @@ def flatten(report: LossReport) -> Flat:
             _put(metrics, f"{name}/{field}", reduction, getattr(part, field, None))
         for metric, number in part.custom.items():
             key = _custom_key(name, metric)
-            if KEY.fullmatch(key):
+            if metric and KEY.fullmatch(key):
                 metrics[key] = number
             else:
                 left_out.append(f"{BASE if name == BASE else f'regularizers.{name}'}.custom.{metric}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.reference.errors import NoGradientError, Part
+from harness.reference.regularizers.calling import call_part
 from harness.reference.regularizers.composing import gradient_of, leaves_of
 from harness.reference.regularizers.results import Called, read_result
 from harness.reference.regularizers.spec import PartFn
@@ -23,7 +24,6 @@ from harness.reference.values import Array
 if TYPE_CHECKING:
     import torch
 
-CHECKED = Part("regularizer", "checked")
 
 Given = Callable[[Sequence[Any], "list[torch.Tensor]"], tuple[Any, Sequence[Any], Mapping[str, float]]]
 """`fn(data, logprobs_list) -> (loss, gradients, metrics)`: one array per datum, in the shape of its logprobs."""
@@ -58,9 +58,9 @@ def autograd(fn: PartFn, data: Sequence[Any], logprobs: Sequence[Any]) -> list[A
     Zeros where the loss does not depend on a datum. Raises NoGradientError when it depends on none, and what a part
     raises that returns something unusable.
     """
-    leaves = leaves_of(logprobs)
-    called = read_result(fn(data, leaves), CHECKED)
-    found = gradient_of(called, [leaves], CHECKED)
+    part, leaves = part_called(fn), leaves_of(logprobs)
+    called = read_result(call_part(fn, data, leaves), part)
+    found = gradient_of(called, [leaves], part)
     if found is None:
         raise NoGradientError("the loss does not depend on any logprob")
     return [
@@ -81,17 +81,20 @@ def central_differences(
     """
     import torch
 
-    points = [np.asarray(leaf.detach().numpy(), dtype=np.float64) for leaf in leaves_of(logprobs)]
+    part = part_called(fn)
+    points = [np.array(leaf.detach().numpy(), dtype=np.float64, order="C") for leaf in leaves_of(logprobs)]
 
     def value(datum: int, element: int, moved: float) -> tuple[float, float]:
         shifted = [point.copy() for point in points]
         shifted[datum].reshape(-1)[element] += moved
-        called = read_result(fn(data, [torch.from_numpy(each).requires_grad_(True) for each in shifted]), CHECKED)
+        moved_leaves = [torch.from_numpy(each).requires_grad_(True) for each in shifted]
+        called = read_result(call_part(fn, data, moved_leaves), part)
         return called.value, _rounding(called)
 
-    gradients = [np.zeros_like(point) for point in points]
-    errors = [np.zeros_like(point) for point in points]
-    rounding = value(0, 0, 0.0)[1] if any(point.size for point in points[:1]) else float(np.finfo(np.float64).eps)
+    gradients = [np.zeros(point.shape) for point in points]
+    errors = [np.zeros(point.shape) for point in points]
+    first = next((datum for datum, point in enumerate(points) if point.size), None)
+    rounding = float(np.finfo(np.float64).eps) if first is None else value(first, 0, 0.0)[1]
     for datum, point in enumerate(points):
         for element, at in enumerate(point.reshape(-1).tolist()):
             h = (rounding ** (1 / 3) if step is None else step) * max(1.0, abs(at))
@@ -112,13 +115,15 @@ def with_gradient(fn: Given) -> PartFn:
     """Make a regularizer of a function that gives its gradient itself: `(loss, gradients, metrics)`.
 
     The loss is a number or a tensor, of which only the number counts; gradients have the shapes of the logprobs. The
-    regularizer raises ValueError when they have not.
+    regularizer raises ValueError when they have not. They are copied: `fn` may fill the same arrays again.
     """
+    import torch
 
     @functools.wraps(fn)
     def regularizer(data: Sequence[Any], logprobs: list[torch.Tensor]) -> tuple[torch.Tensor, Mapping[str, float]]:
         loss, gradients, metrics = fn(data, logprobs)
-        return _attached(float(loss), gradients, logprobs), metrics
+        number = loss.detach() if isinstance(loss, torch.Tensor) else loss
+        return _attached(float(number), gradients, logprobs), metrics
 
     return regularizer
 
@@ -132,7 +137,7 @@ def by_central_differences(fn: PartFn, *, step: float | None = None) -> PartFn:
     @functools.wraps(fn)
     def regularizer(data: Sequence[Any], logprobs: list[torch.Tensor]) -> tuple[torch.Tensor, Mapping[str, float]]:
         plain = [leaf.detach() for leaf in logprobs]
-        called = read_result(fn(data, [leaf.double().requires_grad_(True) for leaf in plain]), CHECKED)
+        called = read_result(fn(data, [leaf.double().requires_grad_(True) for leaf in plain]), part_called(fn))
         found = central_differences(fn, data, plain, step=step)
         return _attached(called.value, found.gradients, logprobs), called.metrics
 
@@ -174,7 +179,7 @@ def _attached(value: float, gradients: Sequence[Any], logprobs: Sequence[torch.T
 
     if len(gradients) != len(logprobs):
         raise ValueError(f"{len(gradients)} gradients for the logprobs of {len(logprobs)} datums")
-    given = [torch.as_tensor(each, dtype=leaf.dtype) for each, leaf in zip(gradients, logprobs, strict=True)]
+    given = [_copied(each).to(leaf.dtype) for each, leaf in zip(gradients, logprobs, strict=True)]
     for datum, (gradient, leaf) in enumerate(zip(given, logprobs, strict=True)):
         if gradient.shape != leaf.shape:
             raise ValueError(
@@ -192,6 +197,17 @@ def _attached(value: float, gradients: Sequence[Any], logprobs: Sequence[torch.T
 
     loss: torch.Tensor = Attached.apply(*logprobs)  # type: ignore[no-untyped-call]  # torch ships it without annotations
     return loss
+
+
+def _copied(given: Any) -> torch.Tensor:
+    import torch
+
+    return given.detach().clone() if isinstance(given, torch.Tensor) else torch.from_numpy(np.array(given, order="C"))
+
+
+def part_called(fn: PartFn) -> Part:
+    """Name a function in what it is blamed for, by its own name."""
+    return Part("regularizer", getattr(fn, "__name__", None) or type(fn).__name__)
 
 
 def _rounding(called: Called) -> float:

@@ -24,6 +24,7 @@ from harness.reference.regularizers.spec import (
     RegularizerSpec,
     read_composition,
 )
+from harness.reference.regularizers.stepping import stepping
 from harness.reference.regularizers.telemetry import BaseLoss, LossReport, loss_report, term_report
 from harness.reference.values import Array
 
@@ -109,8 +110,19 @@ async def run(
 ) -> Computed:
     """Run a structured loss. `make_leaves` gives new leaves of the same logprobs each time.
 
-    A synchronous base loss and the backward pass run in `workers`. Raises what `compute` raises.
+    A synchronous base loss and the backward pass run in `workers`. Gradients are found whatever grad mode torch is in
+    meanwhile. Raises what `compute` raises.
     """
+    return await stepping(_run(composition, data, make_leaves, workers, structured))
+
+
+async def _run(
+    composition: Composition,
+    data: Sequence[Any],
+    make_leaves: Callable[[], list[torch.Tensor]],
+    workers: Executor | None,
+    structured: Structured,
+) -> Computed:
     base, base_leaves = None, []
     leaves: list[list[torch.Tensor]] = []
     if composition.base is not None:
@@ -139,6 +151,19 @@ def _settle(
     structured: Structured,
 ) -> Computed:
     """Add up, differentiate, measure. The gradient that is sent is there before any norm is looked for."""
+    import torch
+
+    with torch.inference_mode(mode=False), torch.enable_grad():  # a part may have left its thread in another mode
+        return _settled(base, terms, leaves, track, structured)
+
+
+def _settled(
+    base: Called | None,
+    terms: Sequence[tuple[Regularizer, Called]],
+    leaves: Leaves,
+    track: bool,
+    structured: Structured,
+) -> Computed:
     total = structured.compose(base, terms)
     try:
         gradients = structured.differentiate(total, leaves)

@@ -37,7 +37,8 @@ def read_result(result: Any, part: Part) -> Called:
         raise PartFailedError(part, f"its metrics are a {type(metrics).__name__}, not a dict")
     numbers = {key: _metric(key, value, part) for key, value in metrics.items()}
     if isinstance(loss, Real) and not isinstance(loss, bool):
-        return Called(torch.tensor(float(loss), dtype=torch.float64), float(loss), numbers)
+        number = _float(loss, "its loss", part)
+        return Called(torch.tensor(number, dtype=torch.float64), number, numbers)
     if not isinstance(loss, torch.Tensor):
         raise PartFailedError(part, f"its loss is a {type(loss).__name__}, neither a tensor nor a number")
     if loss.numel() != 1:
@@ -55,5 +56,12 @@ def _metric(key: Any, value: Any, part: Part) -> float:
     if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex() and value.dtype != torch.bool:
         return float(value.detach().item())
     if isinstance(value, Real) and not isinstance(value, bool):
-        return float(value)
+        return _float(value, f"its metric {key!r}", part)
     raise PartFailedError(part, f"its metric {key!r} is {value!r}, which is no number")
+
+
+def _float(number: Real, what: str, part: Part) -> float:
+    try:
+        return float(number)
+    except OverflowError as error:
+        raise PartFailedError(part, f"{what} is too large for a float") from error

@@ -17,14 +17,14 @@ from msgspec import Meta, Struct
 
 from harness.drivers.python.spelling import spell_float
 from harness.errors import ParityError
-from harness.reference.regularizers.spec import NAME
+from harness.reference.regularizers.spec import NAME, RESERVED
 
 Report = TypeVar("Report", "LossReport", "StepReport")
 
 VERSION: Literal[1] = 1
 """Version of the schema: another key, or another meaning of one, is another version."""
 
-_Name = Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]
+_Name = Annotated[str, Meta(pattern=rf"^(?!({'|'.join(sorted(RESERVED))})$){NAME.pattern}$(?!\n)")]
 _Weight = Annotated[float, Meta(ge=0)]
 _Count = Annotated[int, Meta(ge=0)]
 
@@ -137,7 +137,11 @@ class ReportLog:
         self.path = path
 
     def append(self, report: StepReport) -> None:
-        """Append one line, in one write, so that processes that share the file do not mix theirs."""
+        """Append one line, in one write, so that processes that share the file do not mix theirs.
+
+        The folder is made if it is not there.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab", buffering=0) as file:
             file.write(to_json(report) + b"\n")
 
