@@ -512,6 +512,13 @@ _RESULTS = (
         _C,
     ),
     Cause(
+        "left-running",
+        "left running",
+        "A part of the loss goes on when the call that it belongs to is over.",
+        "What has not ended is not cancelled when another part fails.",
+        _C,
+    ),
+    Cause(
         "tensors-merged",
         "one tensor for all datums",
         "The loss sees one tensor where golden's sees one for each datum.",

@@ -308,6 +308,29 @@ def calls(case: Case) -> Verdict:
     return passed(f"the regularizers of {count(looked, 'call')} called as often as in golden")
 
 
+def ended(case: Case) -> Verdict:
+    """Judge whether every asynchronous regularizer that was called has ended when the call has."""
+    looked = 0
+    for golden, seen in both(case):
+        if golden.saw is None or not golden.saw.ended or seen.saw is None or seen.status in ("hang", "skipped"):
+            continue
+        looked += 1
+        for name, wanted in golden.saw.ended.items():
+            called = seen.saw.regularizers.get(name, 0)
+            left = golden.saw.regularizers.get(name, 0) - wanted
+            if called - seen.saw.ended.get(name, 0) > left:
+                return failed(
+                    f"{name} goes on when the call is over",
+                    expected=f"{count(called, 'call')} of it, each at its end",
+                    observed=f"{count(seen.saw.ended.get(name, 0), 'end')} of {count(called, 'call')}",
+                    where=f"{golden.step}, {name}",
+                    cause=certain("left-running", name),
+                )
+    if not looked:
+        return nothing("no step called asynchronous regularizers")
+    return passed(f"the asynchronous regularizers of {count(looked, 'call')} have ended with it")
+
+
 def _places(told: Iterable[tuple[str, str]]) -> str:
     return listed(dict.fromkeys(f"{place}: {what}" for place, what in told))
 
@@ -396,4 +419,5 @@ CHECKS = (
     _check("flat", "The flat form has the report's numbers under the documented names.", flat, FLAT),
     _check("error", "An error is blamed on the part that golden blames, by name.", error),
     _check("calls", "Each regularizer is called as often as in golden: once.", calls),
+    _check("ended", "No asynchronous regularizer goes on when its call is over.", ended),
 )

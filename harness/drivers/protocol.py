@@ -132,7 +132,9 @@ class Saw(Struct, omit_defaults=True):
     """What the loss callback saw, over all its calls.
 
     Of a loss that is taken apart it is the base's callback, or, without one, that of the first regularizer.
-    `regularizers` (since 1.2) says how often each regularizer was called, by name, where they are parts.
+    `regularizers` (since 1.2) says how often each regularizer was called, by name, where they are parts. `ended` (since
+    1.3) says of each asynchronous one how many of these calls had ended, with a result, a failure or because they were
+    cancelled, when the step was over.
 
     `calls` counts calls; the rest describes the last one: the number of datums and logprobs, the dtype and shape of
     each logprobs tensor, one digest over all their float32 bytes, the sorted loss_fn_inputs keys of each datum, and
@@ -150,6 +152,7 @@ class Saw(Struct, omit_defaults=True):
     leaves: bool | None
     unchanged: bool
     regularizers: dict[str, int] = {}
+    ended: dict[str, int] = {}
 
 
 class FailedPart(Struct):

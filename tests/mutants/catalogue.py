@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import breadth
+import called
 import caller
 import composed
 import effects
@@ -26,6 +27,7 @@ MUTANTS: dict[str, Mutant] = {
         *caller.MUTANTS,
         *breadth.MUTANTS,
         *composed.MUTANTS,
+        *called.MUTANTS,
         *ready_made.MUTANTS,
         *effects.MUTANTS,
         *faults.MUTANTS,

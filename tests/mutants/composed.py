@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,12 +11,11 @@ import numpy as np
 from breadth import NO_BACKWARD, NO_RESULT
 from mutant import Mutant, checks
 
-from harness.reference.behaviour import Behaviour
 from harness.reference.calls import Pending
 from harness.reference.client import ReferenceClient
 from harness.reference.encoding import PassOutput
-from harness.reference.errors import CallError, NoGradientError, PartFailedError
-from harness.reference.regularizers import calling, composing
+from harness.reference.errors import NoGradientError
+from harness.reference.regularizers import composing
 from harness.reference.regularizers.flat import Flat
 from harness.reference.regularizers.pipeline import STRUCTURED
 from harness.reference.regularizers.results import Called
@@ -27,44 +25,12 @@ from harness.reference.training import TrainingClient
 
 if TYPE_CHECKING:
     import torch
+from structured import CALLED, LATER, OFFLINE, REPORT, TRAINED, WITHOUT, Change, scenarios_of, structured
 
 Terms = Sequence[tuple[Regularizer, Called]]
-Reported = Sequence[tuple[str, RegularizerReport]]
-Change = Callable[[Behaviour], Behaviour]
-
-
-def _all(*names: str) -> tuple[str, ...]:
-    return tuple(f"regularizers/{name}" for name in " ".join(names).split())
-
-
-TRAINED = _all(
-    "design-example one several tracking without-base weight-zero weight-hundred sixty-four names async-and-sync",
-    "side-by-side executor executor-each cancels-base metrics constant-term a-datum-each chunked two-dimensions",
-    "concurrent training training-on-regularizers built-in-sizes built-in-divergences built-in-pairs in-time",
-    "returns-number",
-)
-OFFLINE = _all(
-    "compute-design-example compute-several compute-without-base compute-weight-zero compute-sixty-four",
-    "compute-async-and-sync compute-side-by-side compute-cancels-base compute-built-in-sizes",
-    "compute-built-in-divergences compute-built-in-pairs",
-)
 WITH_BASE = tuple(name for name in TRAINED if name != "regularizers/a-datum-each")
 """Those whose base alone has a gradient for every datum."""
-
-WITHOUT = ("custom/sum-literal", "regularizers/empty-list")
-"""Nothing to get wrong: a mutant that is run here, too, is not caught everywhere."""
-
-SOME = (*_all("several tracking compute-several weight-zero without-base"), *WITHOUT)
-FAILING = _all("raises async-raises base-raises not-scalar returns-loss returns-nothing returns-texts returns-triple")
-REPORT = checks(
-    "regularizers.document regularizers.names regularizers.order regularizers.values regularizers.contributions",
-    "regularizers.total regularizers.norms regularizers.custom regularizers.flat",
-)
-"""Checks that find nothing where there is no report."""
-
-
-def _structured(**changes: Any) -> Change:
-    return lambda behaviour: replace(behaviour, structured=replace(behaviour.structured, **changes))
+SOME = (*scenarios_of("several tracking compute-several weight-zero without-base"), *WITHOUT)
 
 
 class TellsNothing(ReferenceClient):
@@ -91,16 +57,13 @@ class TellsNothing(ReferenceClient):
         return made
 
 
-# --- what is added up -------------------------------------------------------------------------------------------------
-
-
 def _weighing(weigh: Callable[[float], float]) -> Change:
     """Compose with other weights; what is reported stays right."""
 
     def compose(base: Called | None, terms: Terms) -> torch.Tensor:
         return composing.compose(base, [(replace(each, weight=weigh(each.weight)), called) for each, called in terms])
 
-    return _structured(compose=compose)
+    return structured(compose=compose)
 
 
 def _detached(base: Called | None, terms: Terms) -> torch.Tensor:
@@ -150,11 +113,8 @@ def _normalised(gradients: Sequence[Any]) -> float:
     return norm
 
 
-# --- what is reported -------------------------------------------------------------------------------------------------
-
-
 def _reporting(change: Callable[[LossReport], LossReport]) -> Change:
-    return _structured(report=lambda *parts: change(STRUCTURED.report(*parts)))
+    return structured(report=lambda *parts: change(STRUCTURED.report(*parts)))
 
 
 def _terms(change: Callable[[RegularizerReport], RegularizerReport]) -> Change:
@@ -224,7 +184,7 @@ def _flat(change: Callable[[Mapping[str, float]], dict[str, float]]) -> Change:
         right = STRUCTURED.flat(report)
         return replace(right, metrics=change(right.metrics))
 
-    return _structured(flat=flat)
+    return structured(flat=flat)
 
 
 def _names_cleaned(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -233,143 +193,6 @@ def _names_cleaned(metrics: Mapping[str, float]) -> dict[str, float]:
 
 def _without_weights(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if not name.endswith("/weight:mean")}
-
-
-# --- how parts are called ---------------------------------------------------------------------------------------------
-
-
-async def _in_turn(regularizers: Any, data: Any, logprobs: Any, **options: Any) -> list[Called]:
-    """Call one regularizer after the other."""
-    found: list[Called] = []
-    for regularizer, leaves in zip(regularizers, logprobs, strict=True):
-        found += await calling.call_regularizers([regularizer], data, [leaves], **options)
-    return found
-
-
-async def _without_threads(regularizers: Any, data: Any, logprobs: Any, **options: Any) -> list[Called]:
-    plain = [replace(each, run_in_executor=None) for each in regularizers]
-    return await calling.call_regularizers(plain, data, logprobs, **{**options, "in_executor": False})
-
-
-async def _own_flags_ignored(regularizers: Any, data: Any, logprobs: Any, **options: Any) -> list[Called]:
-    plain = [replace(each, run_in_executor=None) for each in regularizers]
-    return await calling.call_regularizers(plain, data, logprobs, **options)
-
-
-async def _twice(regularizers: Any, data: Any, logprobs: Any, **options: Any) -> list[Called]:
-    await calling.call_regularizers(regularizers, data, logprobs, **options)
-    return await calling.call_regularizers(regularizers, data, logprobs, **options)
-
-
-async def _failures_skipped(regularizers: Any, data: Any, logprobs: Any, **options: Any) -> list[Called]:
-    """Take a constant for a regularizer that fails."""
-    import torch
-
-    found: list[Called] = []
-    for regularizer, leaves in zip(regularizers, logprobs, strict=True):
-        try:
-            found += await calling.call_regularizers([regularizer], data, [leaves], **options)
-        except CallError:
-            found.append(Called(torch.zeros(()), 0.0, {}))
-    return found
-
-
-async def _nameless(regularizers: Any, data: Any, logprobs: Any, **options: Any) -> list[Called]:
-    """Lose the name of the regularizer that fails."""
-    try:
-        return await calling.call_regularizers(regularizers, data, logprobs, **options)
-    except CallError as error:
-        error.part = None
-        raise
-
-
-async def _impatient(regularizers: Any, data: Any, logprobs: Any, **options: Any) -> list[Called]:
-    """Give every regularizer a quarter of a second, whatever the caller says."""
-    return await calling.call_regularizers(regularizers, data, logprobs, **{**options, "limit": 1e-9})
-
-
-async def _patient(regularizers: Any, data: Any, logprobs: Any, **options: Any) -> list[Called]:
-    return await calling.call_regularizers(regularizers, data, logprobs, **{**options, "limit": None})
-
-
-async def _base_blamed(regularizers: Any, data: Any, logprobs: Any, **options: Any) -> list[Called]:
-    try:
-        return await calling.call_regularizers(regularizers, data, logprobs, **options)
-    except CallError as error:
-        error.part = calling.BASE
-        raise
-
-
-async def _cancel_swallowed(regularizers: Any, data: Any, logprobs: Any, **options: Any) -> list[Called]:
-    """Take constants for the regularizers of a call that is cancelled, and go on."""
-    import torch
-
-    try:
-        return await calling.call_regularizers(regularizers, data, logprobs, **options)
-    except asyncio.CancelledError:
-        return [Called(torch.zeros(()), 0.0, {}) for _ in regularizers]
-
-
-async def _base_in_its_own_words(fn: Any, data: Any, logprobs: Any, *, workers: Any) -> Called:
-    try:
-        return await calling.call_base(fn, data, logprobs, workers=workers)
-    except PartFailedError as error:
-        error.part = None
-        raise
-
-
-async def _coroutines_only(regularizers: Any, data: Any, logprobs: Any, **options: Any) -> list[Called]:
-    """Refuse what returns something to await and is not `async def` itself."""
-    for each in regularizers:
-        if not asyncio.iscoroutinefunction(each.fn) and getattr(each.fn, "__name__", "") == "<lambda>":
-            raise PartFailedError(composing.part_of(each), "it returned a coroutine, not (loss, metrics)")
-    return await calling.call_regularizers(regularizers, data, logprobs, **options)
-
-
-def _vector_summed(behaviour: Behaviour) -> Behaviour:
-    """Sum a regularizer that is a vector."""
-
-    async def summed(regularizers: Any, data: Any, logprobs: Any, **options: Any) -> list[Called]:
-        return await calling.call_regularizers(
-            [replace(each, fn=_summing(each.fn)) for each in regularizers], data, logprobs, **options
-        )
-
-    return _structured(call_regularizers=summed)(behaviour)
-
-
-def _summing(fn: Any) -> Any:
-    def plain(data: Any, logprobs: Any) -> Any:
-        result = fn(data, logprobs)
-        if isinstance(result, tuple) and len(result) == 2 and hasattr(result[0], "sum"):
-            return result[0].sum(), result[1]
-        return result
-
-    return plain
-
-
-async def _first_datums(regularizers: Any, data: Any, logprobs: Any, **options: Any) -> list[Called]:
-    """Show regularizers the first two datums only, as a client does that calls them for one chunk."""
-    return await calling.call_regularizers(regularizers, data[:2], [each[:2] for each in logprobs], **options)
-
-
-# --- what is refused --------------------------------------------------------------------------------------------------
-
-
-def _lenient(base: Any, regularizers: Any, **options: Any) -> Composition:
-    """Mend what has to be refused: names are made different, weights are made good."""
-    mended = []
-    for place, each in enumerate(regularizers or ()):
-        weight = each["weight"]
-        good = weight if 0 <= weight < float("inf") else 1.0
-        taken = each["name"] in ("", *(other["name"] for other in mended))
-        mended.append({**each, "name": f"term-{place}" if taken else each["name"], "weight": good})
-    return STRUCTURED.read(base, None if regularizers is None else mended, **options)
-
-
-def _nothing_is_zero(base: Any, regularizers: Any, **options: Any) -> Composition:
-    if base is None and not regularizers:
-        return STRUCTURED.read(lambda _data, logprobs: (sum(each.sum() for each in logprobs), {}), [], **options)
-    return STRUCTURED.read(base, regularizers, **options)
 
 
 def _empty_is_none(base: Any, regularizers: Any, **options: Any) -> Composition:
@@ -387,9 +210,7 @@ def _always_tracked(base: Any, regularizers: Any, **options: Any) -> Composition
 
 
 WEIGHTS = checks("weights.values")
-CALLED = checks("regularizers.calls")
-TRAINING = checks("training.gradient training.parameters")
-LATER = REPORT | CALLED
+
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
@@ -398,7 +219,7 @@ MUTANTS: tuple[Mutant, ...] = (
         WEIGHTS | checks("regularizers.norms"),
         "The backward pass is that of the base alone. The norm of the whole is that of what is sent.",
         scenarios=(*WITH_BASE, *WITHOUT),
-        change=_structured(compose=_detached),
+        change=structured(compose=_detached),
     ),
     Mutant(
         "regularizers-ignored",
@@ -407,7 +228,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "The call trains on the base loss alone, and its report names nothing.",
         scenarios=(*WITH_BASE, *OFFLINE, *WITHOUT),
         silences=checks("regularizers.contributions"),
-        change=_structured(read=_read_without),
+        change=structured(read=_read_without),
     ),
     Mutant(
         "base-not-trained",
@@ -415,7 +236,7 @@ MUTANTS: tuple[Mutant, ...] = (
         WEIGHTS | checks("regularizers.norms"),
         "A gradient that starts with the first regularizer.",
         scenarios=SOME,
-        change=_structured(compose=_base_detached),
+        change=structured(compose=_base_detached),
     ),
     Mutant(
         "weight-not-applied",
@@ -438,16 +259,16 @@ MUTANTS: tuple[Mutant, ...] = (
         "Of more than two regularizers the last one is left out of the sum.",
         WEIGHTS | checks("metrics.values regularizers.norms"),
         "A loop that ends one too early; two are not enough to show it.",
-        scenarios=(*_all("several sixty-four compute-several one"), *WITHOUT),
-        change=_structured(compose=_last_forgotten),
+        scenarios=(*scenarios_of("several sixty-four compute-several one"), *WITHOUT),
+        change=structured(compose=_last_forgotten),
     ),
     Mutant(
         "tracking-changes-the-gradient",
         "Where norms are tracked the gradient is divided by its norm.",
         WEIGHTS,
         "What is measured is what is sent: tracking must leave it alone.",
-        scenarios=(*_all("tracking one several"), *WITHOUT),
-        change=_structured(norm=_normalised),
+        scenarios=(*scenarios_of("tracking one several"), *WITHOUT),
+        change=structured(norm=_normalised),
     ),
     Mutant(
         "missing-gradient-of-the-whole-as-zeros",
@@ -455,8 +276,8 @@ MUTANTS: tuple[Mutant, ...] = (
         checks("result.status error.sent error.after"),
         "The call succeeds where it must fail, and the client is usable; no error is left.",
         silences=checks("error.kind error.raised_at"),
-        scenarios=_all("no-gradient nothing-to-train one"),
-        change=_structured(differentiate=_zeros_where_missing),
+        scenarios=scenarios_of("no-gradient nothing-to-train one"),
+        change=structured(differentiate=_zeros_where_missing),
     ),
     Mutant(
         "every-part-needs-a-gradient",
@@ -464,8 +285,8 @@ MUTANTS: tuple[Mutant, ...] = (
         checks("result.status chunks.complete"),
         "A constant is a regularizer like any other; nothing is sent backward.",
         silences=NO_RESULT | NO_BACKWARD | LATER - CALLED,
-        scenarios=_all("constant-term returns-number"),
-        change=_structured(compose=_every_part_needed),
+        scenarios=scenarios_of("constant-term returns-number"),
+        change=structured(compose=_every_part_needed),
     ),
     # --- the report ---------------------------------------------------------------------------------------------------
     Mutant(
@@ -474,7 +295,7 @@ MUTANTS: tuple[Mutant, ...] = (
         checks("regularizers.document"),
         "What each part contributed is what the caller asked for.",
         silences=REPORT - checks("regularizers.document"),
-        scenarios=_all("one several without-base"),
+        scenarios=scenarios_of("one several without-base"),
         client=TellsNothing,
     ),
     Mutant(
@@ -484,22 +305,22 @@ MUTANTS: tuple[Mutant, ...] = (
         "Who passes a list gets a report, however long the list is.",
         silences=REPORT - checks("regularizers.document regularizers.contributions"),
         scenarios=("regularizers/empty-list",),
-        change=_structured(read=_empty_is_none),
+        change=structured(read=_empty_is_none),
     ),
     Mutant(
         "weight-zero-left-out",
         "A regularizer of weight 0 is not computed.",
         checks("regularizers.names regularizers.calls"),
         "It is there to be watched. What is sent is the same.",
-        scenarios=_all("weight-zero compute-weight-zero one"),
-        change=_structured(read=_idle_dropped),
+        scenarios=scenarios_of("weight-zero compute-weight-zero one"),
+        change=structured(read=_idle_dropped),
     ),
     Mutant(
         "nulls-left-out",
         "What is null is left out of the report.",
         checks("regularizers.document"),
         "Nulls are explicit: a reader tells what there is not from what it does not know.",
-        scenarios=_all("tracking names compute-several without-base one"),
+        scenarios=scenarios_of("tracking names compute-several without-base one"),
         change=_reporting(_terse),
     ),
     Mutant(
@@ -507,7 +328,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "The report has the regularizers in the order in which they ended.",
         checks("regularizers.order"),
         "Which of two tasks ends first is nobody's decision.",
-        scenarios=_all("side-by-side compute-side-by-side in-time concurrent several"),
+        scenarios=scenarios_of("side-by-side compute-side-by-side in-time concurrent several"),
         change=_reporting(_by_completion),
     ),
     Mutant(
@@ -515,7 +336,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "More than 32 regularizers come in an order of their own.",
         checks("regularizers.order"),
         "Some maps keep the order of a few keys and of no more.",
-        scenarios=_all("sixty-four compute-sixty-four several"),
+        scenarios=scenarios_of("sixty-four compute-sixty-four several"),
         change=_reporting(_by_hash),
     ),
     Mutant(
@@ -539,7 +360,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "The contribution of a regularizer is weighted twice.",
         checks("regularizers.contributions"),
         "It contributes weight times value, once.",
-        scenarios=_all("several without-base design-example compute-several training-on-regularizers") + WITHOUT,
+        scenarios=scenarios_of("several without-base design-example compute-several training-on-regularizers")
+        + WITHOUT,
         change=_terms(_replaced(contribution=lambda term: term.weight * term.weight * term.value)),
     ),
     Mutant(
@@ -569,7 +391,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "The norm of the whole is the sum of the norms of its parts.",
         checks("regularizers.norms"),
         "Gradients of parts point apart, or against each other.",
-        scenarios=_all("cancels-base compute-cancels-base several weight-hundred design-example"),
+        scenarios=scenarios_of("cancels-base compute-cancels-base several weight-hundred design-example"),
         change=_reporting(_norms_added),
     ),
     Mutant(
@@ -585,23 +407,23 @@ MUTANTS: tuple[Mutant, ...] = (
         "A norm is the sum of the norms of the datums.",
         checks("regularizers.norms"),
         "It is that of all logprobs as one vector; with one datum it is the same.",
-        scenarios=_all("several two-dimensions chunked a-datum-each design-example one"),
-        change=_structured(norm=_norm_of_parts),
+        scenarios=scenarios_of("several two-dimensions chunked a-datum-each design-example one"),
+        change=structured(norm=_norm_of_parts),
     ),
     Mutant(
         "norms-unasked",
         "Norms are there where none was asked for.",
         checks("regularizers.norms"),
         "They cost a backward pass for each part.",
-        scenarios=_all("tracking names metrics one"),
-        change=_structured(read=_always_tracked),
+        scenarios=scenarios_of("tracking names metrics one"),
+        change=structured(read=_always_tracked),
     ),
     Mutant(
         "part-metrics-lost",
         "The metrics of regularizers are not reported.",
         checks("regularizers.custom"),
         "They are in no other place.",
-        scenarios=_all("several metrics weight-zero built-in-sizes compute-built-in-pairs one"),
+        scenarios=scenarios_of("several metrics weight-zero built-in-sizes compute-built-in-pairs one"),
         change=_terms(_replaced(custom=lambda _: {})),
     ),
     Mutant(
@@ -609,7 +431,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "Dots in names of the flat form become underscores.",
         checks("regularizers.flat"),
         "Metric names may hold what names of regularizers may hold.",
-        scenarios=_all("names one"),
+        scenarios=scenarios_of("names one"),
         change=_flat(_names_cleaned),
     ),
     Mutant(
@@ -619,168 +441,5 @@ MUTANTS: tuple[Mutant, ...] = (
         "Without them nobody can read a report out of it.",
         scenarios=SOME,
         change=_flat(_without_weights),
-    ),
-    # --- how parts are called -----------------------------------------------------------------------------------------
-    Mutant(
-        "regularizers-in-turn",
-        "Regularizers are awaited one after the other.",
-        checks("result.status chunks.complete regularizers.calls"),
-        "Of two that wait for each other the first never ends; the others are never called.",
-        silences=NO_RESULT | NO_BACKWARD | LATER - CALLED,
-        scenarios=_all("side-by-side in-time executor"),
-        change=_structured(call_regularizers=_in_turn),
-    ),
-    Mutant(
-        "regularizers-in-turn-offline",
-        "Regularizers are awaited one after the other, offline.",
-        checks("result.status regularizers.calls"),
-        "As with a server.",
-        silences=LATER - CALLED,
-        scenarios=_all("compute-side-by-side"),
-        change=_structured(call_regularizers=_in_turn),
-    ),
-    Mutant(
-        "executor-ignored",
-        "run_sync_in_executor and the flags of entries change nothing.",
-        checks("result.status chunks.complete regularizers.calls"),
-        "A plain function that waits for another one waits in vain.",
-        silences=NO_RESULT | NO_BACKWARD | LATER - CALLED,
-        scenarios=_all("executor"),
-        change=_structured(call_regularizers=_without_threads),
-    ),
-    Mutant(
-        "executor-flags-of-entries-ignored",
-        "Only the call's run_sync_in_executor counts.",
-        checks("result.status chunks.complete regularizers.calls loss.calls"),
-        "An entry's own flag goes before the call's. The client refuses the second call.",
-        silences=NO_RESULT | NO_BACKWARD | LATER - CALLED,
-        scenarios=_all("executor-each"),
-        change=_structured(call_regularizers=_own_flags_ignored),
-    ),
-    Mutant(
-        "regularizers-called-twice",
-        "Regularizers are called once for their value and once for their gradient.",
-        CALLED | checks("loss.calls"),
-        "A random callback is not the same the second time. Without a base, the first regularizer is the loss.",
-        scenarios=(*TRAINED, *OFFLINE, *WITHOUT),
-        change=_structured(call_regularizers=_twice),
-    ),
-    Mutant(
-        "coroutine-functions-only",
-        "What returns something to await has to be written `async def`.",
-        checks("result.status chunks.complete regularizers.calls"),
-        "A plain function may return an awaitable.",
-        silences=NO_RESULT | NO_BACKWARD | LATER - CALLED,
-        scenarios=_all("async-and-sync"),
-        change=_structured(call_regularizers=_coroutines_only),
-    ),
-    # --- errors -------------------------------------------------------------------------------------------------------
-    Mutant(
-        "failing-regularizers-skipped",
-        "A regularizer that fails counts as 0.",
-        checks("result.status error.sent error.after"),
-        "The rest is trained as if nothing had been asked for.",
-        silences=checks("error.kind error.raised_at regularizers.error"),
-        scenarios=(*(name for name in FAILING if name != "regularizers/base-raises"), "regularizers/times-out"),
-        change=_structured(call_regularizers=_failures_skipped),
-    ),
-    Mutant(
-        "failing-regularizers-skipped-offline",
-        "A regularizer that fails counts as 0, offline.",
-        checks("result.status"),
-        "The report says 0 of what was never computed.",
-        silences=checks("error.kind regularizers.error"),
-        scenarios=_all("compute-raises compute-not-scalar compute-times-out"),
-        change=_structured(call_regularizers=_failures_skipped),
-    ),
-    Mutant(
-        "vector-regularizer-summed",
-        "A regularizer that is no scalar is summed in silence.",
-        checks("result.status error.sent error.after"),
-        "The contract refuses it.",
-        silences=checks("error.kind error.raised_at regularizers.error"),
-        scenarios=_all("not-scalar"),
-        change=_vector_summed,
-    ),
-    Mutant(
-        "name-lost",
-        "The error of a regularizer does not say which one.",
-        checks("regularizers.error"),
-        "Of sixty-four regularizers one took too long: the user wants to know which.",
-        scenarios=(
-            *(name for name in FAILING if name != "regularizers/base-raises"),
-            *_all("times-out compute-times-out compute-raises compute-not-scalar base-raises"),
-        ),
-        change=_structured(call_regularizers=_nameless),
-    ),
-    Mutant(
-        "base-blamed",
-        "The error of a regularizer is blamed on the base.",
-        checks("regularizers.error"),
-        "The user looks for a mistake where there is none.",
-        scenarios=_all("raises times-out base-raises"),
-        change=_structured(call_regularizers=_base_blamed),
-    ),
-    Mutant(
-        "base-unnamed",
-        "The error of the base does not say that it is the base's.",
-        checks("regularizers.error"),
-        "Base and regularizers may raise the same.",
-        scenarios=_all("base-raises base-returns-loss compute-base-raises raises"),
-        change=_structured(call_base=_base_in_its_own_words),
-    ),
-    Mutant(
-        "cancellation-swallowed",
-        "A call that is cancelled while its regularizers run takes them for 0 and goes on.",
-        checks("result.status error.sent error.after"),
-        "The caller has given the call up; a backward pass is sent and trained on.",
-        silences=checks("error.kind error.raised_at"),
-        scenarios=_all("cancelled"),
-        change=_structured(call_regularizers=_cancel_swallowed),
-    ),
-    Mutant(
-        "timeout-ignored",
-        "regularizer_timeout limits nothing.",
-        checks("result.hang"),
-        "What never ends is waited for; the client is never closed.",
-        silences=checks("session.end error.kind error.raised_at error.after regularizers.error loss.calls"),
-        scenarios=_all("times-out"),
-        change=_structured(call_regularizers=_patient),
-    ),
-    Mutant(
-        "given-up-at-once",
-        "Regularizers with a time limit are given up at once.",
-        checks("result.status chunks.complete"),
-        "The limit of the caller is half a minute.",
-        silences=NO_RESULT | NO_BACKWARD | LATER - CALLED,
-        scenarios=_all("in-time"),
-        change=_structured(call_regularizers=_impatient),
-    ),
-    Mutant(
-        "nothing-is-zero",
-        "A call with neither base nor regularizers trains on something.",
-        checks("result.status error.sent weights.values"),
-        "There is nothing to compose; what is sent for it stands where the weights of the next call do.",
-        silences=checks("error.kind error.raised_at"),
-        scenarios=_all("nothing"),
-        change=_structured(read=_nothing_is_zero),
-    ),
-    Mutant(
-        "refuses-nothing",
-        "Names that are taken or empty are changed, weights that are no weights are taken for 1.",
-        checks("result.status error.sent error.after weights.values"),
-        "What the caller gets is not what was declared.",
-        silences=checks("error.kind error.raised_at"),
-        scenarios=_all("names-refused weights-refused"),
-        change=_structured(read=_lenient),
-    ),
-    Mutant(
-        "refuses-nothing-offline",
-        "The same, offline.",
-        checks("result.status error.after"),
-        "As with a server.",
-        silences=checks("error.kind"),
-        scenarios=_all("compute-names-refused compute-weights-refused"),
-        change=_structured(read=_lenient),
     ),
 )

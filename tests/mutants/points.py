@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import breadth
+import called
 import caller
 import composed
 import faults
@@ -117,7 +118,7 @@ COMPOSED = (
 
 _MUTANTS = {
     mutant.name: mutant
-    for module in (weights, passes, wire, caller, breadth, faults, composed, ready_made)
+    for module in (weights, passes, wire, caller, breadth, faults, composed, called, ready_made)
     for mutant in module.MUTANTS
 }
 _WIDE = ("sign", "outputs-reversed")

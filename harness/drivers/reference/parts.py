@@ -47,12 +47,13 @@ class WatchedParts:
         self.regularizers = None if apart.regularizers is None else [term.spec() for term in self._terms]
 
     def saw(self) -> Saw:
-        """Return what the base saw, or else the first regularizer, and how often each regularizer was called."""
+        """Return what the base saw, or else the first regularizer, and of each how often it was called and ended."""
         first = self._base or (self._terms[0].watched if self._terms else None)
         assert first is not None, "a composition of nothing calls nobody"
-        return msgspec.structs.replace(
-            first.saw(), regularizers={term.name: term.watched.saw().calls for term in self._terms}
-        )
+        called = {term.name: term.watched.saw().calls for term in self._terms}
+        # A task that was cancelled before it came to its computation has ended, and was never called.
+        ended = {term.name: min(term.ends, called[term.name]) for term in self._terms if term.asynchronous}
+        return msgspec.structs.replace(first.saw(), regularizers=called, ended=ended)
 
     @property
     def any(self) -> bool:
@@ -106,6 +107,8 @@ class _Term:
         self.name = term.name
         self.after = term.after
         self.before: _Term | None = None
+        self.asynchronous = term.form != "sync"
+        self.ends = 0
         self._term = term
         self._compute = _returning(self.watched, term.returns)
         self.ended = _End()
@@ -114,7 +117,7 @@ class _Term:
         """Return it as the client takes it."""
         weight = self._term.weight
         spec: RegularizerSpec = {
-            "fn": _asynchronous(self._later, self._term.form) if self._term.form != "sync" else self._now,
+            "fn": _asynchronous(self._later, self._term.form) if self.asynchronous else self._now,
             "weight": _SPELLED[weight] if isinstance(weight, str) else weight,
             "name": self.name,
         }
@@ -141,6 +144,7 @@ class _Term:
                 raise RuntimeError(f"{self.after} has not ended meanwhile")
             return result
         finally:
+            self.ends += 1
             self.ended.set()
 
 

@@ -21,6 +21,8 @@ defmodule Parity.Tinkex.Callback do
   def new(table, key, loss, shapes \\ :given) do
     fn data, logprobs ->
       :ets.update_counter(table, {:calls, key}, 1, {{:calls, key}, 0})
+      call = {:running, key, make_ref()}
+      :ets.insert(table, {call, self()})
       pieces = pieces(logprobs, shapes)
       # A traced tensor has no values: the last call that has some is described.
       unless traced?(pieces), do: :ets.insert(table, {{:saw, key}, describe(data, pieces)})
@@ -35,6 +37,7 @@ defmodule Parity.Tinkex.Callback do
           :ets.insert(table, {{:raised, key}, error})
           reraise error, __STACKTRACE__
       after
+        :ets.delete(table, call)
         :ets.insert(table, {{:ended, key}, true})
       end
     end
@@ -116,6 +119,12 @@ defmodule Parity.Tinkex.Callback do
 
   @doc "How often the function under a key was called."
   def calls(table, key), do: lookup(table, {:calls, key}) || 0
+
+  @doc "How many of these calls have ended. A process that was killed has ended, too."
+  def ended(table, key) do
+    running = for [pid] <- :ets.match(table, {{:running, key, :_}, :"$1"}), Process.alive?(pid), do: pid
+    calls(table, key) - length(running)
+  end
 
   @doc "What the function under a key raised last, or nil."
   def raised(table, key), do: lookup(table, {:raised, key})

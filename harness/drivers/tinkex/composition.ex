@@ -33,9 +33,19 @@ defmodule Parity.Tinkex.Composition do
   def saw(table, id, loss) do
     keys = if in_parts?(loss), do: keys(id, loss), else: [{{id, :base}, nil}]
     first = with [{key, _name} | _] <- keys, do: key
-    terms = for {{_id, index} = key, name} when index != :base <- keys, do: {name, Callback.calls(table, key)}
+    terms = for {{_id, index} = key, name} when index != :base <- keys, do: {key, name}
     saw = Callback.saw(table, first)
-    if in_parts?(loss), do: Map.put(saw, :regularizers, Map.new(terms)), else: saw
+
+    if in_parts?(loss) do
+      later = for term <- get_in(loss, ["apart", "regularizers"]) || [], asynchronous?(term), do: term["name"]
+
+      Map.merge(saw, %{
+        regularizers: Map.new(terms, fn {key, name} -> {name, Callback.calls(table, key)} end),
+        ended: for({key, name} <- terms, name in later, into: %{}, do: {name, Callback.ended(table, key)})
+      })
+    else
+      saw
+    end
   end
 
   @doc "What a part of a step's loss raised, or nil."
@@ -80,6 +90,8 @@ defmodule Parity.Tinkex.Composition do
     if terms, do: [{:regularizers, specifications} | norms], else: norms
   end
 
+  defp asynchronous?(term), do: (term["form"] || "sync") != "sync"
+
   # A regularizer's graph, or the SDK's own function for it.
   defp part(loss, term) do
     adapter = if ReadyMade.has?(term["adapter"]), do: term["adapter"]
@@ -99,7 +111,7 @@ defmodule Parity.Tinkex.Composition do
     }
 
     plain = Callback.new(table, key, Map.merge(part(loss, term), own), shapes)
-    asynchronous = (term["form"] || "sync") != "sync"
+    asynchronous = asynchronous?(term)
 
     RegularizerSpec.new(
       fn: if(asynchronous, do: fn data, logprobs -> Task.async(fn -> plain.(data, logprobs) end) end, else: plain),
