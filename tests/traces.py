@@ -292,6 +292,7 @@ def _computed(step: str) -> StepResult:
         leaves=True,
         unchanged=True,
         regularizers={"l2": 1, "l1": 1},
+        ended={"l1": 1},
     )
     return StepResult(step, "ok", "LossReport", saw=saw, report=told, flat=dict(flat_form(told)))
 

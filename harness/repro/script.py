@@ -171,7 +171,9 @@ def python_script(scenario: Scenario, losses: Mapping[str, Loss], *, sdk: str, f
     if Exit not in kinds:
         # Seen of 0.38.0 on a busy machine: SIGABRT when all had been said and done. Where the end is what the scenario
         # is about, the interpreter ends as it does.
-        lines.append("    # The SDK's threads may be in C code, which aborts when the interpreter goes away beneath it.")
+        lines.append(
+            "    # The SDK's threads may be in C code, which aborts when the interpreter goes away beneath it."
+        )
         lines.append("    sys.stdout.flush()")
         lines.append("    os._exit(0)")
     return "\n".join(lines) + "\n"

@@ -112,10 +112,19 @@ def _turned(report: dict[str, Any]) -> None:
     report["regularizers"] = dict(reversed(report["regularizers"].items()))
 
 
+def _ended(ends: dict[str, int]) -> Alter:
+    def alter(trace: Trace) -> Trace:
+        saw = next(each for each in trace.steps if each.step == "parts").saw
+        return with_step(trace, "parts", saw=msgspec.structs.replace(saw, ended=ends))
+
+    return alter
+
+
 def _called(name: str, times: int) -> Alter:
     def alter(trace: Trace) -> Trace:
         saw = next(each for each in trace.steps if each.step == "parts").saw
-        changed = msgspec.structs.replace(saw, regularizers={**saw.regularizers, name: times})
+        ends = {each: times if each == name else ended for each, ended in saw.ended.items()}
+        changed = msgspec.structs.replace(saw, regularizers={**saw.regularizers, name: times}, ended=ends)
         return with_step(trace, "parts", saw=changed)
 
     return alter
@@ -749,6 +758,8 @@ WRONGS = [
     ),
     Wrong("called once more", ("regularizers.calls",), _called("l1", 2), cause="called-too-often"),
     Wrong("not called", ("regularizers.calls",), _called("l2", 0), cause="not-called", where="parts, l2"),
+    Wrong("goes on", ("regularizers.ended",), _ended({"l1": 0}), cause="left-running", where="parts, l1"),
+    Wrong("says nothing of ends", ("regularizers.ended",), _ended({}), cause="left-running", where="parts, l1"),
     Wrong(
         "no name",
         ("regularizers.error",),
