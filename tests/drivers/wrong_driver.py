@@ -64,7 +64,7 @@ def run(command):
     told = good_run(command)
     if number == 1 and MODE == "run-results":
         told["steps"].reverse()
-    if number == 1 and MODE == "run-failed":
+    if MODE == "run-failed":
         told["steps"][0] = {"step": "model", "status": "error", "kind": "invalid_input"}
     if number == 4 and MODE == "runs-mixed":
         told["steps"][0]["fields"]["model_id"] = "of-another-run:train:0"
