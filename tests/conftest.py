@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from browser.chromium import Browser
@@ -10,6 +11,17 @@ from hypothesis import settings
 
 settings.register_profile("parity", deadline=None, derandomize=True)
 settings.load_profile("parity")
+
+ALONE = frozenset({"browser", "drivers", "engine", "hostile", "mock_server", "reference"})
+"""Folders whose tests look at who comes first, or how long something takes: they do not share the machine."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of these folders, so that `make test` runs the others in several processes and these in one."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and item.path.relative_to(here).parts[0] in ALONE:
+            item.add_marker(pytest.mark.alone)
 
 
 @pytest.fixture(scope="session")
