@@ -33,8 +33,6 @@ QUICK = (
     "metrics/single-chunk",
     "metrics/collision",
     "order/custom-then-optim",
-    "order/custom-then-optim-concurrent",
-    "order/two-customs-concurrent",
     "order/ids-are-shared",
     "state/load-weights",
     "state/load-with-optimizer",
@@ -44,7 +42,10 @@ QUICK = (
     "session/lifecycle",
     "session/forward-only",
 )
-"""What a mutant runs unless it names its own: everything but the scenarios with megabytes of data."""
+"""What a mutant runs unless it names its own: no scenario with megabytes of data, and none of RACING."""
+
+RACING = ("order/custom-then-optim-concurrent", "order/two-customs-concurrent")
+"""Exclusive scenarios. A mutant that has one is run with nothing beside it: only where it shows something."""
 
 
 CONSEQUENCES: Mapping[str, frozenset[str]] = MappingProxyType(

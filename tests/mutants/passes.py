@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import msgspec
 import numpy as np
-from mutant import QUICK, Mutant, checks
+from mutant import QUICK, RACING, Mutant, checks
 
 from harness.reference.behaviour import Behaviour
 from harness.reference.chunking import Bounds, Cut, Limits, count_or_bytes, forward_bounds, ten_per_element
@@ -301,6 +301,7 @@ MUTANTS = (
         "An optimizer step that nobody awaited overtakes the backward pass, in id and in effect.",
         scenarios=(
             *QUICK,
+            *RACING,
             "order/ten-in-flight",
             "order/two-customs",
             "order/awaited-backwards",

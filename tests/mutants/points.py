@@ -19,7 +19,7 @@ import passes
 import ready_made
 import weights
 import wire
-from mutant import QUICK, Mutant, checks
+from mutant import QUICK, RACING, Mutant, checks
 
 from harness.reference.behaviour import Behaviour
 
@@ -38,7 +38,6 @@ SOME = (
     "metrics/reduction-plain",
     "metrics/optim-step",
     "chunks/limits-from-config",
-    "order/custom-then-optim-concurrent",
     "order/ids-are-shared",
     "state/load-with-optimizer",
     "state/load-weights",
@@ -55,6 +54,7 @@ WIDE = tuple(
         (
             *(name for name in QUICK if not name.startswith("chunks/count-")),
             *SOME,
+            *RACING,
             "custom/batch-normalised",
             "custom/gradient-range",
             "custom/known-list-keys",

@@ -21,7 +21,7 @@ def scenarios_of(*names: str) -> tuple[str, ...]:
 TRAINED = scenarios_of(
     "design-example one several tracking without-base weight-zero weight-hundred sixty-four names async-and-sync",
     "side-by-side executor executor-each cancels-base metrics constant-term a-datum-each chunked two-dimensions",
-    "concurrent training training-on-regularizers built-in-sizes built-in-divergences built-in-pairs in-time",
+    "training training-on-regularizers built-in-sizes built-in-divergences built-in-pairs in-time",
     "returns-number",
 )
 OFFLINE = scenarios_of(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from mutant import QUICK, Mutant, checks
+from mutant import QUICK, RACING, Mutant, checks
 
 from harness.reference.behaviour import Behaviour
 from harness.reference.custom_loss import flat_shape, gradients_of, linearize, targets_and_weights
@@ -165,7 +165,7 @@ MUTANTS = (
         "Weights are the gradient instead of its negative.",
         checks("weights.values"),
         "Every weight has the opposite sign; the model trains away from the optimum.",
-        scenarios=(*QUICK, *TRAINING, *AWAITED, *PRINTED),
+        scenarios=(*QUICK, *RACING, *TRAINING, *AWAITED, *PRINTED),
         change=_positive,
     ),
     Mutant(
