@@ -76,8 +76,8 @@ def values(case: Case) -> Verdict:
 def _results(case: Case) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
     for golden, seen in both(case):
         if golden.metrics is not None and golden.status == seen.status == "ok":
-            # What belongs to the flat form of a report is regularizers.flat's judgement, where there is a report.
-            apart = flat_names(golden) | flat_names(seen)
+            # What belongs to the flat form of a report is regularizers.flat's judgement, where there is to be a report.
+            apart = flat_names(golden) | (frozenset() if golden.report is None else flat_names(seen))
             left, right = (
                 {k: v for k, v in (of or {}).items() if k not in apart} for of in (golden.metrics, seen.metrics)
             )

@@ -40,7 +40,8 @@ def document(case: Case) -> Verdict:
                 where=golden.step,
                 cause=certain("report-missing"),
             )
-        found += [(golden.step, wrong) for wrong in malformed(seen.report)]
+        based = (golden.report or {}).get("base_loss") is not None
+        found += [(golden.step, wrong) for wrong in malformed(seen.report, based=based)]
     if not found:
         return _all(case, looked, "of the documented form")
     # A report without a version lacks it everywhere: what else has another form is told first.
@@ -408,7 +409,7 @@ def _check(name: str, says: str, judge: Callable[[Case], Verdict], *more: str) -
 
 
 CHECKS = (
-    _check("document", "The report has the documented keys, kinds and nulls.", document),
+    _check("document", "The report has the documented keys, kinds and nulls, and a base where there is one.", document),
     _check("names", "The report names the regularizers that were declared: none dropped, none added.", names),
     _check("order", "The report has them in the order of declaration, whichever ends first.", order, ORDERED),
     _check("values", "Base and regularizers have the values that their graphs have in float64.", values),

@@ -20,10 +20,12 @@ class Malformed:
     cause: str
 
 
+_VERSION = 1
+
 _DOCUMENT = {
-    "version": "number",
+    "version": str(_VERSION),
     "loss_total": "number",
-    "base_loss": "part or null",
+    "base_loss": "null",  # or "a part": as the call was made
     "regularizers": "parts",
     "regularizer_total": "number",
     "total_grad_norm": "number or null",
@@ -37,9 +39,9 @@ _TERM = {
 }
 
 
-def malformed(report: Mapping[str, Any]) -> Iterator[Malformed]:
-    """Return the places of a report that have another form, in its order."""
-    yield from _keys(report, _DOCUMENT, "")
+def malformed(report: Mapping[str, Any], *, based: bool) -> Iterator[Malformed]:
+    """Return the places of a report that have another form, in its order. `based`: the loss has a base."""
+    yield from _keys(report, {**_DOCUMENT, "base_loss": "a part" if based else "null"}, "")
     base = report.get("base_loss")
     if isinstance(base, Mapping):
         yield from _keys(base, _BASE, "base_loss.")
@@ -55,7 +57,7 @@ def malformed(report: Mapping[str, Any]) -> Iterator[Malformed]:
 def _keys(given: Mapping[str, Any], kinds: Mapping[str, str], place: str) -> Iterator[Malformed]:
     for key, kind in kinds.items():
         if key not in given:
-            dropped = "absent-for-null" if "null" in kind else "key-dropped"
+            dropped = "absent-for-null" if kind.endswith("null") else "key-dropped"
             yield Malformed(f"{place}{key}", kind, MISSING, dropped)
         elif not _is(given[key], kind):
             yield Malformed(f"{place}{key}", kind, _kind(given[key]), "value-changed")
@@ -70,13 +72,17 @@ def _is(value: Any, kind: str) -> bool:
             return isinstance(number(value), float)
         case "number or null":
             return value is None or isinstance(number(value), float)
-        case "part or null":
-            return value is None or isinstance(value, Mapping)
-        case "parts":
+        case "null":
+            return value is None
+        case "a part" | "parts":
             return isinstance(value, Mapping)
+        case "1":
+            return number(value) == _VERSION
         case _:
             return isinstance(value, Mapping) and all(isinstance(number(each), float) for each in value.values())
 
 
 def _kind(value: Any) -> str:
-    return "null" if value is None else repr(value) if isinstance(value, (str, bool)) else type(value).__name__
+    return (
+        "null" if value is None else repr(value) if isinstance(value, (str, bool, int, float)) else type(value).__name__
+    )

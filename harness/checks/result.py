@@ -99,6 +99,14 @@ def kind(case: Case) -> Verdict:
         if golden.status != "ok" or seen.status != "ok" or not golden.type or not seen.type:
             continue
         looked += 1
+        if golden.report is None and seen.report is not None:
+            return failed(
+                f"{golden.step} has a report of a loss that was not taken apart",
+                expected="none",
+                observed="a report",
+                where=golden.step,
+                cause=certain("key-added", "the report"),
+            )
         if _last(golden.type) != _last(seen.type):
             return failed(
                 f"{golden.step} is of another type",
@@ -237,7 +245,11 @@ def _ending(step: StepResult) -> str:
 CHECKS = (
     Check("result.status", "Each step ends as in golden, up to the first that fails there.", status),
     Check("result.hang", "No call is still open when the time is up.", hang),
-    Check("result.type", "Results are of golden's types, by the last part of their names.", kind),
+    Check(
+        "result.type",
+        "Results are of golden's types, by the last part of their names, without a report of their own.",
+        kind,
+    ),
     Check("result.outputs", "Outputs are what the server sent, one per datum, in the order of the data.", outputs),
     Check("result.fields", "Named fields of results are golden's.", fields),
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import warnings
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from harness.reference.custom_loss import (
 from harness.reference.encoding import PassOutput, PassRequest, json_object, route_of
 from harness.reference.errors import CallCancelledError, InvalidInputError
 from harness.reference.regularizers import pipeline
-from harness.reference.regularizers.flat import KEY
+from harness.reference.regularizers.flat import place_of
 from harness.reference.regularizers.spec import Composition, PartFn, Regularizer, RegularizerSpec, is_async
 from harness.reference.regularizers.telemetry import StepReport
 from harness.reference.transport import now
@@ -295,7 +296,12 @@ class TrainingClient:
         """Do the work of a custom call, and append its report, if it has one, to the client's file."""
         output = await work
         if output.report is not None and self._client.reports is not None:
-            self._client.reports.append(StepReport(step, self.model_id, output.report))
+            try:
+                self._client.reports.append(StepReport(step, self.model_id, output.report))
+            except (OSError, UnicodeError) as error:
+                # The gradient is on the server: a call that failed here would be made again, and count twice.
+                path = self._client.reports.path
+                warnings.warn(f"the report of a step could not be written to {path}: {error}", stacklevel=2)
         return output
 
     async def _differentiate(self, data: list[Datum], output: PassOutput, loss: LossFn | Composition) -> CustomResult:
@@ -312,7 +318,7 @@ class TrainingClient:
         metrics = dict(computed.metrics)
         if loss.reported:
             # A metric of the base that is called like one of the report is only there as the base's own.
-            metrics = {name: number for name, number in metrics.items() if not KEY.fullmatch(name)}
+            metrics = {name: number for name, number in metrics.items() if place_of(name) is None}
             metrics.update(behaviour.structured.flat(computed.report).metrics)
         return CustomResult(
             data=await loop.run_in_executor(workers, self._backward, data, computed.gradients),

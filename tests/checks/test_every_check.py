@@ -675,6 +675,15 @@ WRONGS = [
         _report("parts", lambda r: r["regularizers"].pop("l1")),
         cause="key-dropped",
     ),
+    Wrong("no base", ("regularizers.document",), _report("parts", _put("base_loss", None)), cause="value-changed"),
+    Wrong("a later version", ("regularizers.document",), _report("parts", _put("version", 2)), cause="value-changed"),
+    Wrong(
+        "a report of an old call",
+        ("result.type",),
+        lambda t: with_step(t, "fb", report={"version": 1}),
+        cause="key-added",
+        where="fb",
+    ),
     Wrong("regularizers as they end", ("regularizers.order",), _report("parts", _turned), cause="completion-order"),
     Wrong(
         "another value of the base",

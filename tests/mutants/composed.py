@@ -205,6 +205,19 @@ def _idle_dropped(base: Any, regularizers: Any, **options: Any) -> Composition:
     return replace(read, regularizers=tuple(each for each in read.regularizers if each.weight))
 
 
+def _always_reported(base: Any, regularizers: Any, **options: Any) -> Composition:
+    return replace(STRUCTURED.read(base, regularizers, **options), reported=True)
+
+
+def _told(**changes: Any) -> Change:
+    """Change what a report says beside its numbers."""
+
+    def report(*given: Any) -> LossReport:
+        return msgspec.structs.replace(STRUCTURED.report(*given), **changes)
+
+    return structured(report=report)
+
+
 def _always_tracked(base: Any, regularizers: Any, **options: Any) -> Composition:
     return STRUCTURED.read(base, regularizers, **{**options, "track_grad_norms": True})
 
@@ -297,6 +310,38 @@ MUTANTS: tuple[Mutant, ...] = (
         silences=REPORT - checks("regularizers.document"),
         scenarios=scenarios_of("one several without-base"),
         client=TellsNothing,
+    ),
+    Mutant(
+        "base-missing-from-the-report",
+        "The report has no base, although there is one.",
+        checks("regularizers.document"),
+        "null says that only regularizers contributed.",
+        scenarios=scenarios_of("several one compute-several without-base"),
+        change=_told(base_loss=None),
+    ),
+    Mutant(
+        "base-made-up-in-the-report",
+        "The report has a base where there is none.",
+        checks("regularizers.document"),
+        "A base of 0 is not no base.",
+        scenarios=scenarios_of("without-base compute-without-base"),
+        change=_told(base_loss=BaseLoss(0.0, None, {})),
+    ),
+    Mutant(
+        "report-of-another-version",
+        "The report says that it is of version 2.",
+        checks("regularizers.document"),
+        "Another version is another meaning: nobody may read it as the first.",
+        scenarios=scenarios_of("several compute-several"),
+        change=_told(version=2),
+    ),
+    Mutant(
+        "old-calls-report",
+        "A custom loss without regularizers has a report, too.",
+        checks("result.type metrics.names"),
+        "Who asked for nothing gets what a custom loss has always given.",
+        scenarios=("custom/sum-literal", "custom/nonlinear", "regularizers/one"),
+        change=structured(read=_always_reported),
     ),
     Mutant(
         "empty-list-is-none",

@@ -226,9 +226,29 @@ async def _result(model, loss):
     return await (await model.forward_backward_custom(data_of(2, 1), loss)).result()
 
 
+@pytest.mark.parametrize("broken", ["a folder", "a name that is no text"])
+def test_a_report_that_cannot_be_written_fails_no_call(play, tmp_path, broken):
+    """The gradient is on the server by then: the call succeeds, with a warning that says which file it was."""
+
+    def base(data, logprobs):
+        return _sum(data, logprobs)[0], {"\ud800" if broken == "a name that is no text" else "m": 1.0}
+
+    def reporting(client):
+        client.reports = ReportLog(tmp_path if broken == "a folder" else tmp_path / "reports.jsonl")
+        return client
+
+    async def scenario(model):
+        with pytest.warns(UserWarning, match="could not be written to"):
+            output = await (await model.forward_backward_custom(data_of(2), base, [])).result()
+        assert output.report is not None
+
+    play(NEW, scenario, made=reporting)
+
+
 def test_a_base_metric_called_like_one_of_the_report(send):
     """It is in the flat form as the base's own, and neither breaks the way back nor is overwritten."""
-    clashing = {"custom/loss_total:sum": 7.0, "custom/aux/value:sum": 8.0, "plain": 9.0}
+    long = f"custom/{'x' * 45}:sum"  # too long for the flat form, and like nothing in it
+    clashing = {"custom/loss_total:sum": 7.0, "custom/aux/value:sum": 8.0, "plain": 9.0, long: 10.0}
 
     def base(data, logprobs):
         return _sum(data, logprobs)[0], clashing
@@ -238,8 +258,9 @@ def test_a_base_metric_called_like_one_of_the_report(send):
 
     output, _ = send(NEW, run)
     assert output.report.base_loss.custom == clashing
-    assert unflatten(output.metrics) == output.report
-    assert output.metrics["plain"] == 9.0
+    kept = {name: number for name, number in clashing.items() if name != long}
+    assert unflatten(output.metrics).base_loss.custom == kept
+    assert (output.metrics["plain"], output.metrics[long]) == (9.0, 10.0)
     assert output.metrics["custom/loss_total:sum"] == output.report.loss_total
     assert "custom/aux/value:sum" not in output.metrics
 

@@ -240,3 +240,30 @@ def test_an_empty_first_datum_does_not_hide_the_rounding():
     alone = central_differences(rounded, [], [x])
     behind = central_differences(rounded, [], [np.zeros(0), x])
     assert behind.errors[1].tolist() == alone.errors[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ((True, [np.zeros(2)]), "its loss is a bool"),
+        (("2.5", [np.zeros(2)]), "its loss is a str"),
+        ((1.0, [np.zeros(2, np.complex64)]), "complex"),
+    ],
+    ids=["bool", "text", "complex"],
+)
+def test_what_is_given_is_numbers(returned, said):
+    """A truth value or a text is no loss, a complex gradient none of real logprobs."""
+    fn = with_gradient(lambda *_: (*returned, {}))
+    with pytest.raises(PartFailedError, match=f"'mine': .*{said}"):
+        asyncio.run(compute([], [np.zeros(2, np.float32)], None, [{"fn": fn, "weight": 1.0, "name": "mine"}]))
+
+
+@pytest.mark.parametrize("way", [with_gradient, by_central_differences])
+def test_ways_to_a_gradient_take_synchronous_functions(way):
+    """An asynchronous one is refused where it is handed over, not in the middle of a call."""
+
+    async def later(_data, logprobs):
+        return logprobs[0].sum(), {}
+
+    with pytest.raises(InvalidInputError, match="'later' is asynchronous"):
+        way(later)

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 
 from harness.reference.errors import PartFailedError, PartNotScalarError, RegularizerTimeoutError
 from harness.reference.regularizers.calling import call_regularizers
@@ -191,6 +192,45 @@ def test_one_that_blocks_the_event_loop_is_late_itself(monkeypatch):
     assert len(asyncio.run(whole(5.5))) == 3
 
 
+def test_who_waits_for_another_call_is_not_late(monkeypatch):
+    """What another call's regularizer holds the loop for, or a task that a regularizer started, is nobody's time."""
+
+    async def whole():
+        clock = _Clock(monkeypatch)
+
+        async def innocent(_data, logprobs):
+            for _ in range(6):
+                await asyncio.sleep(0)
+            return logprobs[0].sum(), {}
+
+        def hog(_data, logprobs):
+            clock.now += 5.0
+            return logprobs[0].sum(), {}
+
+        async def child():
+            clock.now += 5.0
+
+        async def starts_one(_data, logprobs):
+            await asyncio.gather(child())
+            return logprobs[0].sum(), {}
+
+        async def later():
+            await asyncio.sleep(0)
+            return await call_regularizers([Regularizer(hog, 1.0, "hog")], [], [_one()])
+
+        waiting = call_regularizers([Regularizer(innocent, 1.0, "a")], [], [_one()], limit=1.0)
+        first = await asyncio.gather(waiting, later())
+        made = [Regularizer(innocent, 1.0, "a"), Regularizer(starts_one, 1.0, "b")]
+        second = await call_regularizers(made, [], [_one(), _one()], limit=1.0)
+        return [len(each) for each in (*first, second)]
+
+    assert asyncio.run(whole()) == [1, 1, 2]
+
+
+def _one():
+    return [torch.ones(2, requires_grad=True)]
+
+
 def test_a_thread_that_ended_in_time_is_not_late(monkeypatch):
     """Nobody looked meanwhile, because a synchronous one held the event loop: that is not the thread's fault."""
 
@@ -222,6 +262,57 @@ def test_a_thread_that_ended_in_time_is_not_late(monkeypatch):
         return await call_regularizers(made, [], [[torch.ones(1, requires_grad=True)] for _ in made], limit=4.0)
 
     assert len(asyncio.run(whole())) == 4
+
+
+def _replaces(_data, logprobs):
+    for place, each in enumerate(logprobs):
+        logprobs[place] = each**2
+    return sum(each.sum() for each in logprobs), {}
+
+
+def _turns(_data, logprobs):
+    logprobs.reverse()
+    return (logprobs[0] ** 2).sum() + (logprobs[1] ** 2).sum(), {}
+
+
+def _takes_out(_data, logprobs):
+    last = logprobs.pop()
+    return (last**2).sum() + (logprobs[0] ** 2).sum(), {}
+
+
+@pytest.mark.parametrize("fn", [_replaces, _turns, _takes_out])
+@pytest.mark.parametrize("form", ["sync", "async", "thread", "base"])
+def test_the_list_of_logprobs_is_the_parts_own(fn, form):
+    """What it puts in, takes out or turns around changes neither its gradient nor whose it is."""
+
+    async def later(data, logprobs):
+        return fn(data, logprobs)
+
+    if form == "base":
+        found = asyncio.run(compute([], X, fn, [], track_grad_norms=True))
+    else:
+        spec = _spec("it", later if form == "async" else fn, **({"run_in_executor": True} if form == "thread" else {}))
+        found = asyncio.run(compute([], X, None, [spec], track_grad_norms=True))
+    assert [each.tolist() for each in found.gradients] == [[-2.0, -4.0], [-8.0]]
+    assert found.report.total_grad_norm == pytest.approx(np.sqrt(4 + 16 + 64))
+    assert check_gradient(fn, [], X).agrees
+
+
+def test_a_norm_that_cannot_be_found_takes_nothing_away():
+    """What can only be differentiated as a whole is sent as without tracking; its own norm is null."""
+
+    def recomputed(_data, logprobs):
+        again = torch.utils.checkpoint.checkpoint(lambda x: x**2, logprobs[0], use_reentrant=True)
+        return again.sum() + (logprobs[1] ** 2).sum(), {}
+
+    plain, tracked = (
+        asyncio.run(compute([], X, _square, [_spec("it", recomputed)], track_grad_norms=track))
+        for track in (False, True)
+    )
+    assert [each.tolist() for each in tracked.gradients] == [each.tolist() for each in plain.gradients]
+    assert tracked.report.regularizers["it"].grad_norm is None
+    assert tracked.report.base_loss.grad_norm is not None
+    assert tracked.report.total_grad_norm is not None
 
 
 # --- what a part returns ----------------------------------------------------------------------------------------------

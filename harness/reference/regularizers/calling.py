@@ -27,6 +27,9 @@ from harness.reference.regularizers.stepping import stepping
 if TYPE_CHECKING:
     import torch
 
+TICK = 0.02
+"""So often, in seconds, it is looked whether the event loop was held, while there is a time limit."""
+
 GRACE = 1.0
 """Seconds that a regularizer has to end once it was cancelled; then it is left to itself."""
 
@@ -37,7 +40,7 @@ async def call_base(
     """Call the base loss. Raises PartFailedError and PartNotScalarError."""
     try:
         if is_async(fn):
-            result = fn(data, logprobs)
+            result = fn(data, list(logprobs))
         else:
             called = functools.partial(call_part, fn, data, logprobs)
             result = await asyncio.get_running_loop().run_in_executor(workers, called)
@@ -71,22 +74,18 @@ async def call_regularizers(
     Raises PartFailedError, PartNotScalarError or RegularizerTimeoutError of the first regularizer, in the order of
     declaration, of those that had failed when the first failure was noticed.
     """
-    calls: list[_Call] = []
-
-    def held(holder: _Call, seconds: float) -> None:
-        for call in calls:
-            if call is not holder:
-                call.stood_still(seconds)
-
-    calls += [
-        _Call(regularizer, data, leaves, limit, in_executor=in_executor, held=held)
+    calls = [
+        _Call(regularizer, data, leaves, limit, in_executor=in_executor)
         for regularizer, leaves in zip(regularizers, logprobs, strict=True)
     ]
     try:
         for call in calls:
             call.start_thread()
         for call in calls:
-            call.run_inline()
+            held = call.run_inline()
+            for other in calls:
+                if other is not call:
+                    other.stood_still(held)
             if call.failure is not None:
                 break
         else:
@@ -116,7 +115,6 @@ class _Call:
         limit: float | None,
         *,
         in_executor: bool,
-        held: Callable[[_Call, float], None],
     ) -> None:
         wanted = in_executor if regularizer.run_in_executor is None else regularizer.run_in_executor
         self.part = Part("regularizer", regularizer.name)
@@ -127,7 +125,7 @@ class _Call:
         self._in_thread = wanted and not self._async
         self._fn = functools.partial(call_part, regularizer.fn, data, logprobs)
         self._limit = limit
-        self._held = held
+        self.stepped = 0.0
         self._now = asyncio.get_running_loop().time
         self._deadline = math.inf
         self._ended: float | None = None
@@ -140,28 +138,29 @@ class _Call:
             ended = _start_thread(self._timed, name=str(self.part))
             self.future = asyncio.get_running_loop().create_task(self._unwrapped(ended))
 
-    def run_inline(self) -> None:
-        """Call a synchronous regularizer here and now. What it takes too long for is known when it returns."""
+    def run_inline(self) -> float:
+        """Call a synchronous regularizer here and now; say how many seconds it held the event loop.
+
+        What it takes too long for is known when it returns.
+        """
         if self._in_thread or self._async:
-            return
+            return 0.0
         self._begin()
         started = self._now()
         try:
             result = self._timed()
         except Exception as error:  # noqa: BLE001 - it is the regularizer's failure, raised with its name
             self._failed(error)
-            return
         except asyncio.CancelledError:
             self.failure = PartFailedError(self.part, "it was cancelled")
-            return
-        finally:
-            self._held(self, self._now() - started)
-        if inspect.isawaitable(result):
-            self._awaitable = result
-            if self._now() > self._deadline:
-                self._late()
         else:
-            self._read(result)
+            if not inspect.isawaitable(result):
+                self._read(result)
+            else:
+                self._awaitable = result
+                if self._now() > self._deadline:
+                    self._late()
+        return self._now() - started
 
     def start_task(self) -> None:
         """Start what is asynchronous, or what a synchronous function returned to be awaited."""
@@ -172,7 +171,7 @@ class _Call:
 
     def stood_still(self, seconds: float) -> None:
         """Grant the time during which another one held the event loop, unless it had a thread of its own."""
-        if not self._in_thread and self._ended is None:
+        if not self._in_thread and self.result is None:
             self._deadline += seconds
 
     def expire(self, now: float) -> None:
@@ -213,7 +212,7 @@ class _Call:
     async def _awaited(self) -> Any:
         awaitable = self._fn() if self._awaitable is None else self._awaitable
         try:
-            return await stepping(awaitable, held=functools.partial(self._held, self))
+            return await stepping(awaitable, held=self._step)
         finally:
             self._ended = self._now()
 
@@ -236,6 +235,9 @@ class _Call:
         self._in_thread = False  # from here on it shares the event loop
         self._awaitable = result
         return await self._awaited()
+
+    def _step(self, seconds: float) -> None:
+        self.stepped += seconds
 
     def _begin(self) -> None:
         if self._limit is not None:
@@ -265,8 +267,13 @@ async def _wait(calls: Sequence[_Call]) -> None:
     now = asyncio.get_running_loop().time
     while waiting := {call.future for call in calls if call.future is not None and call.pending}:
         deadline = min(call.deadline for call in calls if call.pending)
-        left = None if deadline == math.inf else max(0.0, deadline - now())
+        started, stepped = now(), [call.stepped for call in calls]
+        left = None if deadline == math.inf else max(0.0, min(deadline - started, TICK))
         await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if left is not None and (held := now() - started - left) > 0:
+            # Somebody held the loop, or this would have gone on when the time was up.
+            for call, before in zip(calls, stepped, strict=True):
+                call.stood_still(max(0.0, held - (call.stepped - before)))
         for call in calls:
             call.collect()
             call.expire(now())
@@ -292,7 +299,7 @@ def failure_of(part: Part, error: Exception) -> PartError:
 
 
 def call_part(fn: PartFn, data: Sequence[Any], logprobs: list[torch.Tensor]) -> Any:
-    """Call a part with gradients enabled, whatever another one has left to this thread.
+    """Call a part with gradients enabled, whatever another one has left to this thread, and a list of its own.
 
     A StopIteration, which no future can hold, becomes a RuntimeError, as it does in a coroutine.
     """
@@ -300,7 +307,7 @@ def call_part(fn: PartFn, data: Sequence[Any], logprobs: list[torch.Tensor]) -> 
 
     try:
         with torch.inference_mode(mode=False), torch.enable_grad():
-            return fn(data, logprobs)
+            return fn(data, list(logprobs))
     except StopIteration as error:
         raise RuntimeError("it raised StopIteration") from error
 

@@ -65,20 +65,13 @@ def unflatten(metrics: Mapping[str, float]) -> LossReport:
     found: dict[str, dict[str, Any]] = {}
     totals: dict[str, float] = {}
     for key, number in metrics.items():
-        matched = KEY.fullmatch(key)
-        if matched is None:
-            continue
-        path, reduction = matched.groups()
-        name, _, rest = path.partition("/")
-        field, _, metric = rest.partition("/")
-        if TOTALS.get(path) == reduction:
-            totals[path] = number
-        elif FIELDS.get(rest) == reduction:
-            found.setdefault(name, {"custom": {}})[rest] = number
-        elif field == "custom" and metric and reduction == "mean":
-            found.setdefault(name, {"custom": {}})["custom"][metric] = number
-        elif field == OWN and metric:
-            found.setdefault(name, {"custom": {}})["custom"][f"{metric}:{reduction}"] = number
+        match place_of(key):
+            case ("", total, ""):
+                totals[total] = number
+            case (name, "", metric):
+                found.setdefault(name, {"custom": {}})["custom"][metric] = number
+            case (name, field, ""):
+                found.setdefault(name, {"custom": {}})[field] = number
     base = found.pop(BASE, None)
     return LossReport(
         version=VERSION,
@@ -100,6 +93,26 @@ def unflatten(metrics: Mapping[str, float]) -> LossReport:
         regularizer_total=_needed(totals, "regularizer_total", "the metrics"),
         total_grad_norm=totals.get("total_grad_norm"),
     )
+
+
+def place_of(key: str) -> tuple[str, str, str] | None:
+    """Return where in a report a metric of this name belongs: part, field and the part's own metric; None: nowhere.
+
+    A total has no part, and of field and metric one is empty.
+    """
+    matched = KEY.fullmatch(key)
+    if matched is None:
+        return None
+    path, reduction = matched.groups()
+    name, _, rest = path.partition("/")
+    field, _, metric = rest.partition("/")
+    if TOTALS.get(path) == reduction:
+        return "", path, ""
+    if FIELDS.get(rest) == reduction:
+        return name, rest, ""
+    if field == "custom" and metric and reduction == "mean":
+        return name, "", metric
+    return (name, "", f"{metric}:{reduction}") if field == OWN and metric else None
 
 
 def _put(metrics: dict[str, float], path: str, reduction: str, number: float | None) -> None:

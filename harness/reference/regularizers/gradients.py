@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.reference.errors import NoGradientError, Part
+from harness.reference.errors import InvalidInputError, NoGradientError, Part
 from harness.reference.regularizers.calling import call_part
 from harness.reference.regularizers.composing import gradient_of, leaves_of
 from harness.reference.regularizers.results import Called, read_result
-from harness.reference.regularizers.spec import PartFn
+from harness.reference.regularizers.spec import PartFn, is_async
 from harness.reference.values import Array
 
 if TYPE_CHECKING:
@@ -116,14 +116,15 @@ def with_gradient(fn: Given) -> PartFn:
 
     The loss is a number or a tensor, of which only the number counts; gradients have the shapes of the logprobs. The
     regularizer raises ValueError when they have not. They are copied: `fn` may fill the same arrays again.
+
+    Raises InvalidInputError for an asynchronous function.
     """
-    import torch
+    _refuse_async(fn)
 
     @functools.wraps(fn)
     def regularizer(data: Sequence[Any], logprobs: list[torch.Tensor]) -> tuple[torch.Tensor, Mapping[str, float]]:
-        loss, gradients, metrics = fn(data, logprobs)
-        number = loss.detach() if isinstance(loss, torch.Tensor) else loss
-        return _attached(float(number), gradients, logprobs), metrics
+        loss, gradients, metrics = fn(data, list(logprobs))
+        return _attached(read_result((loss, {}), part_called(fn)).value, gradients, logprobs), metrics
 
     return regularizer
 
@@ -131,13 +132,18 @@ def with_gradient(fn: Given) -> PartFn:
 def by_central_differences(fn: PartFn, *, step: float | None = None) -> PartFn:
     """Make a regularizer of a synchronous function that autograd cannot follow, numpy inside it for example.
 
-    `fn` gets float64 tensors, and is called four times for each logprob and once for its value and metrics.
+    `fn` gets float64 tensors, and is called four times for each logprob and once for its value and metrics. A function
+    that depends on no logprob has a gradient of zeros: differences cannot tell it from one that happens to be flat.
+
+    Raises InvalidInputError for an asynchronous function.
     """
+    _refuse_async(fn)
 
     @functools.wraps(fn)
     def regularizer(data: Sequence[Any], logprobs: list[torch.Tensor]) -> tuple[torch.Tensor, Mapping[str, float]]:
         plain = [leaf.detach() for leaf in logprobs]
-        called = read_result(fn(data, [leaf.double().requires_grad_(True) for leaf in plain]), part_called(fn))
+        wide = [leaf.double().requires_grad_(True) for leaf in plain]
+        called = read_result(call_part(fn, data, wide), part_called(fn))
         found = central_differences(fn, data, plain, step=step)
         return _attached(called.value, found.gradients, logprobs), called.metrics
 
@@ -199,10 +205,18 @@ def _attached(value: float, gradients: Sequence[Any], logprobs: Sequence[torch.T
     return loss
 
 
+def _refuse_async(fn: Any) -> None:
+    if is_async(fn):
+        raise InvalidInputError(f"{part_called(fn)} is asynchronous; a gradient is found of a synchronous function")
+
+
 def _copied(given: Any) -> torch.Tensor:
     import torch
 
-    return given.detach().clone() if isinstance(given, torch.Tensor) else torch.from_numpy(np.array(given, order="C"))
+    made = given.detach().clone() if isinstance(given, torch.Tensor) else torch.from_numpy(np.array(given, order="C"))
+    if made.is_complex():
+        raise ValueError("a gradient is complex, the logprobs are real")
+    return made
 
 
 def part_called(fn: PartFn) -> Part:

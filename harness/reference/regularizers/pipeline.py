@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.reference.errors import BASE, LossFailedError
+from harness.reference.errors import BASE, LossFailedError, PartFailedError
 from harness.reference.regularizers import calling, composing
 from harness.reference.regularizers.composing import Leaves
 from harness.reference.regularizers.flat import Flat, flatten
@@ -172,7 +172,11 @@ def _settled(
         raise
 
     def norm(called: Called, regularizer: Regularizer | None) -> float | None:
-        gradient = composing.gradient_of(called, leaves, composing.part_of(regularizer)) if track else None
+        try:
+            gradient = composing.gradient_of(called, leaves, composing.part_of(regularizer)) if track else None
+        except PartFailedError:
+            # The whole could be differentiated: what cannot be measured apart takes nothing away from it.
+            return None
         return None if gradient is None else structured.norm(gradient)
 
     report = structured.report(
