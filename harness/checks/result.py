@@ -247,7 +247,7 @@ CHECKS = (
     Check("result.hang", "No call is still open when the time is up.", hang),
     Check(
         "result.type",
-        "Results are of golden's types, by the last part of their names; none has a report alone.",
+        "Results are of golden's types, by the last part of their names; a report only as in golden.",
         kind,
     ),
     Check("result.outputs", "Outputs are what the server sent, one per datum, in the order of the data.", outputs),
