@@ -49,7 +49,7 @@ run: $(STAMP)
 
 # Two times pytest: what looks at a clock or at a race has the machine for itself.
 test: $(STAMP)
-	@$(BIN)/python -m pytest -q -m 'not alone' -n auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest -q -m 'not alone' -n auto --maxprocesses 4 --dist worksteal
 	@$(BIN)/python -m pytest -q -m alone
 
 # The drivers in other languages: the skeletons, and the example in Node through the whole suite.

@@ -71,10 +71,12 @@ def made_up(project: Path):
 def _pytest(folder: Path, *arguments: str, own: tuple[str, ...] = ("test_own.py",), **variables: str):
     import os
 
+    # These tests may be run by a worker of pytest-xdist themselves; what they run is not.
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-ra", *arguments, *own],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), **variables},
+        env={**outside, "PYTHONPATH": str(folder), **variables},
         capture_output=True,
         text=True,
         check=False,
