@@ -59,7 +59,7 @@ languages: $(STAMP)
 
 # Every command that the README and docs/ print, in the order in which a reader types them.
 documents: $(STAMP)
-	@$(BIN)/python -m pytest -q tests/docs
+	@$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal tests/docs
 
 # The GitHub Action, in a scratch checkout of an SDK: installs parity once more, and gates with it.
 action: $(STAMP)
