@@ -154,7 +154,7 @@ def _write(file: Path, judged: Judged, recording: Path) -> None:
 
     import msgspec
 
-    from harness.atomic import write_whole
+    from harness.cli.outputs import write_output
 
     document = {
         "schema": 1,
@@ -165,4 +165,4 @@ def _write(file: Path, judged: Judged, recording: Path) -> None:
         "note": judged.note,
         "left_out": [{"check": check, "reason": reason} for check, reason in judged.left_out],
     }
-    write_whole(file, (json.dumps(document, indent=1) + "\n").encode())
+    write_output(file, (json.dumps(document, indent=1) + "\n").encode())

@@ -59,8 +59,11 @@ def check_driver_command(
     """
     if command is not None and sdk is not None:
         raise click.UsageError("give a command or --sdk, not both")
+    from harness.cli.outputs import refuse_unwritable
     from harness.engine.examining import examined, subject_spec
 
+    if json_file is not None:
+        refuse_unwritable("--json", json_file)
     locations = settings.locations()
     driver = settings.driver(command, sdk_typed=sdk is not None)
     spec = subject_spec(locations, driver=driver, sdk=sdk, sdk_path=sdk_path)
@@ -94,7 +97,7 @@ def _write(file: Path, examination: Examination) -> None:
 
     import msgspec
 
-    from harness.atomic import write_whole
+    from harness.cli.outputs import write_output
 
     document = {"schema": 1, **msgspec.to_builtins(examination)}
-    write_whole(file, (json.dumps(document, indent=1) + "\n").encode())
+    write_output(file, (json.dumps(document, indent=1) + "\n").encode())

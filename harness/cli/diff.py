@@ -33,15 +33,17 @@ def diff_command(*, old: Path, new: Path, expression: str | None, json_file: Pat
 
     from msgspec import to_builtins
 
-    from harness.atomic import write_whole
+    from harness.cli.outputs import refuse_unwritable, write_output
     from harness.gate.diff import difference
     from harness.gate.reading import read_report
     from harness.reports.text import for_json
 
+    if json_file is not None and str(json_file) != "-":
+        refuse_unwritable("--json", json_file)
     found = difference(*read_report(old), *read_report(new), expression=expression)
     text = for_json(json.dumps(to_builtins(found), indent=1, ensure_ascii=False)) + "\n"
     if json_file is not None and str(json_file) != "-":
-        write_whole(json_file, text.encode("utf-8", "backslashreplace"))
+        write_output(json_file, text.encode("utf-8", "backslashreplace"))
     if str(json_file) == "-":
         click.echo(text, nl=False)
     else:
@@ -65,9 +67,12 @@ def _show(found: Difference) -> None:
     unscored = sum(not each.counts for each in found.told)
     say("")
     say(f"{counted(standings)}; {found.unchanged} as before{f'; {unscored} of these unscored' if unscored else ''}")
+    besides = found.counts["new-in-suite"]
     say(
         {
-            0: "nothing is new",
+            0: f"nothing is new in what both have; the report says how the {besides} more stand"
+            if besides
+            else "nothing is new",
             1: "something is new or changed",
             2: "whether something is new cannot be said: not everything is comparable",
         }[found.exit_status]

@@ -50,6 +50,7 @@ def repro_command(
     For tinker it is a Python script that needs only that SDK and torch. For any other SDK it is what its driver is
     given on stdin, one JSON object per line; keep its stdin open until it has answered: (cat FILE; cat) | DRIVER.
     """
+    from harness.cli.outputs import write_output
     from harness.engine.reproduce import reproduce, undescribed
 
     locations = settings.locations()
@@ -59,4 +60,4 @@ def repro_command(
     if out is None:
         click.echo(text, nl=False)
     else:
-        out.write_text(text, encoding="utf-8")
+        write_output(out, text.encode())

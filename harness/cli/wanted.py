@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from harness.cli.outputs import refuse_unwritable
 from harness.errors import ParityError
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -72,24 +73,11 @@ class Wanted:
 
 
 def _try(option: str, path: Path) -> None:
-    """Make the folder of a report, and a file in it for a moment."""
-    from harness.atomic import beside
-
     if str(path) == "-":
         raise ParityError(
             "report-unwritable", f"{option} -: stdout has the report for people", hint="name a file, or /dev/stdout"
         )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = beside(path)
-        scratch.touch()
-        scratch.unlink()
-    except OSError as error:
-        raise ParityError(
-            "report-unwritable",
-            f"{option} {path} cannot be written: {error.strerror or error}",
-            hint="name a file in a folder that exists or can be made, and that may be written to",
-        ) from error
+    refuse_unwritable(option, path)
 
 
 def with_reports(command: Callable[..., None]) -> Callable[..., None]:

@@ -151,6 +151,8 @@ def test_diff_needs_no_suite(good, bad, tmp_path):
     assert diff(good, good).returncode == 0
     assert diff(good, bad, "-k", "weights.dtype").returncode == 0
     assert "error [report-not-found] " in diff(good, tmp_path / "none.json").stderr
+    unwritable = diff(good, good, "--json", file / "x.json")
+    assert (unwritable.returncode, unwritable.stderr.split("]")[0]) == (2, "error [report-unwritable")
 
 
 def test_shards_run_apart_and_are_judged_together(root, good, tmp_path):

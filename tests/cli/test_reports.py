@@ -97,6 +97,22 @@ def test_what_cannot_be_written_is_refused_first(tmp_path, command, option):
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (("check-driver", "no-such-program"), "--json"),
+        (("repro", "custom/sum-literal", "--sdk", "reference"), "--out"),
+    ],
+    ids=["check-driver", "repro"],
+)
+def test_other_files_that_cannot_be_written_are_errors_too(tmp_path, command, option):
+    """With the same code and status 2: status 1 would say that something was found."""
+    (tmp_path / "file").touch()
+    done = _parity(*command, option, tmp_path / "file" / "report")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error [report-unwritable] ")
+
+
 def test_two_reports_cannot_be_one_file(tmp_path):
     """The second would write over the first."""
     done = _parity("run", "--sdk", "reference", "--json", "r", "--html", tmp_path / "r", cwd=tmp_path)

@@ -286,3 +286,23 @@ def test_the_real_parity_drives_what_parity_toml_names(project):
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
     assert "test_own" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--parity-sdk=",), "--parity-sdk is empty; is a variable not set?"),
+        (("--parity-driver=",), "--parity-driver is empty"),
+        (("--parity", "--parity-sdk-path="), "--parity-sdk-path is empty"),
+        (("--parity-args=-k x",), "nothing says what is driven"),
+        (("--parity-sdk-path=sdk",), "nothing says what is driven"),
+        (("--parity-sdk=made==1.0", "--parity-args=-k 'x"), "--parity-args -k 'x: No closing quotation"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else " ".join(each),
+)
+def test_what_says_nothing_is_not_taken_for_nothing(made_up, arguments, said):
+    """An empty value, or options without what is driven, are errors of usage: a gate must not pass by an unset name."""
+    done = made_up(*arguments, driven=())
+    assert done.returncode == 4, done.stdout
+    assert said in done.stdout + done.stderr
+    assert "INTERNALERROR" not in done.stdout + done.stderr

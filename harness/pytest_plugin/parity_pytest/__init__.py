@@ -26,14 +26,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--parity-args",
         metavar="ARGUMENTS",
-        default="",
         help="Further options of parity run, such as '--ledger parity-ledger.toml --slow -k chunks'.",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Load the rest where checks are asked for."""
-    if any(config.getoption(name) for name in ("--parity", "--parity-sdk", "--parity-driver")):
+    options = ("--parity-sdk", "--parity-driver", "--parity-sdk-path", "--parity-args")
+    # Also where a value is empty, as of a variable that is not set: who asks for checks is told why there are none.
+    if config.getoption("--parity") or any(config.getoption(name) is not None for name in options):
         from .items import ParityPlugin
 
         config.addinivalue_line("markers", "parity: a check of an SDK's conformance, made by --parity")

@@ -32,6 +32,20 @@ def refuse_taken_for_paths(config: pytest.Config) -> None:
             )
 
 
+def refuse_incomplete(config: pytest.Config) -> None:
+    """Refuse an empty value, and options that say how something is driven without one that says what.
+
+    Raises UsageError.
+    """
+    for option in ("--parity-sdk", "--parity-driver", "--parity-sdk-path"):
+        if config.getoption(option) == "":
+            raise pytest.UsageError(f"{option} is empty; is a variable not set?")
+    if not any(config.getoption(option) for option in ("--parity", "--parity-sdk", "--parity-driver")):
+        raise pytest.UsageError(
+            "nothing says what is driven: add --parity, --parity-sdk=SDK or --parity-driver=COMMAND"
+        )
+
+
 def take_ids(config: pytest.Config) -> tuple[tuple[str, ...], ...]:
     """Take the ids of checks out of what pytest is to collect, and return their names: among files it would find none.
 
@@ -56,7 +70,10 @@ def selected(plan: Sequence[tuple[str, str]], ids: Sequence[tuple[str, ...]]) ->
 
 
 def work_arguments(config: pytest.Config, *, jobs: int | None) -> list[str]:
-    """Return the options of `parity work`: what is driven only where it was said, else parity.toml decides."""
+    """Return the options of `parity work`: what is driven only where it was said, else parity.toml decides.
+
+    Raises UsageError for arguments whose quotes do not close.
+    """
     told = []
     for ours, theirs in (
         ("--parity-sdk", "--sdk"),
@@ -67,4 +84,8 @@ def work_arguments(config: pytest.Config, *, jobs: int | None) -> list[str]:
             told += [theirs, str(value)]
     if jobs is not None:
         told += ["--jobs", str(jobs)]
-    return told + shlex.split(str(config.getoption("--parity-args")))
+    given = config.getoption("--parity-args") or ""
+    try:
+        return told + shlex.split(str(given))
+    except ValueError as error:
+        raise pytest.UsageError(f"--parity-args {given}: {error}") from error

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .asked import refuse_taken_for_paths, selected, take_ids, work_arguments
+from .asked import refuse_incomplete, refuse_taken_for_paths, selected, take_ids, work_arguments
 from .process import Pair, ParityProcess, ParityProcessError
 
 
@@ -25,6 +25,7 @@ class ParityPlugin:
     """
 
     def __init__(self, config: pytest.Config) -> None:
+        refuse_incomplete(config)
         refuse_taken_for_paths(config)
         self._config = config
         self._ids = take_ids(config)
