@@ -50,10 +50,17 @@ KINDS: Mapping[str, str] = {
     "cancelled": "The call was cancelled.",
 }
 
+ENTRIES: Mapping[str, str] = {
+    "unused": "What the entry of the ledger is about was judged, and it excuses nothing of it: the entry has to go. It "
+    "fails a run that is not narrowed.",
+    "race": "The entry of the ledger fails sometimes: so often it did in this run. It fails nothing.",
+}
+
 WORDS: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("an outcome of a check", OUTCOMES),
     ("a label against the baseline", LABELS),
     ("how a driver failed", FAILURES),
     ("a kind of error that a call ended with", KINDS),
+    ("a word about an entry of the ledger", ENTRIES),
 )
 """Every word with its kind; a word may be of several."""
