@@ -45,10 +45,15 @@ async def _flag_of_the_call_wins(regularizers: Any, data: Any, logprobs: Any, **
     return await calling.call_regularizers(plain, data, logprobs, **options)
 
 
+_LEFT: list[asyncio.Future[Any]] = []
+
+
 async def _left_running(regularizers: Any, data: Any, logprobs: Any, **options: Any) -> list[Called]:
     def shielded(fn: Any) -> Any:
         async def called(*given: Any) -> Any:
-            return await asyncio.shield(asyncio.ensure_future(fn(*given)))
+            # Held, or it would be collected, and end with that.
+            _LEFT.append(asyncio.ensure_future(fn(*given)))
+            return await asyncio.shield(_LEFT[-1])
 
         return called
 
