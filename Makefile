@@ -1,6 +1,6 @@
 # Nothing but Python 3.11 or newer, make and a package index is needed. Everything lands in .venv.
 #
-#   make run      drive the official SDK and judge it         make test   the tests
+#   make run      drive the official SDK and judge it (ARGUMENTS='-k chunks' for less)    make test   the tests
 #   make lint     ruff                                        make types  mypy, strict
 #   make languages  drivers in Node and Elixir (not part of `make test`: these two have to be there)
 #   make documents  every console block of the README and of docs/, typed    make action  the steps of action.yml
@@ -15,6 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
 SDK ?= tinker==0.38.0
+ARGUMENTS ?=
 RECORDED ?= tinker==0.7.0 tinker==0.15.0 tinker==0.38.0
 CERTIFIED ?= tinker-0.7.0 tinker-0.15.0 tinker-0.38.0
 
@@ -45,7 +46,7 @@ $(STAMP): pyproject.toml harness/pytest_plugin/pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 run: $(STAMP)
-	@$(BIN)/parity run --sdk '$(SDK)'
+	@$(BIN)/parity run --sdk '$(SDK)' $(ARGUMENTS)
 
 # Two times pytest: what looks at a clock or at a race has the machine for itself.
 test: $(STAMP)

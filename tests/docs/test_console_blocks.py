@@ -47,7 +47,7 @@ NARROWED = {
     "parity gate --sdk tinker==0.38.0 --json report.json --junit junit.xml --html report.html": " -k custom",
     "parity gate --sdk tinker==0.38.0 --json report.json --junit junit.xml": " -k custom",
 }
-"""Commands that run the whole suite against a real release, typed with less: `make run` is typed whole."""
+"""Commands that drive a real release through the whole suite, typed with less; `make run` takes less from ARGUMENTS."""
 
 
 def _an_installation(folder: Path) -> None:
