@@ -12,7 +12,7 @@ from hypothesis import settings
 settings.register_profile("parity", deadline=None, derandomize=True)
 settings.load_profile("parity")
 
-ALONE = frozenset({"browser", "drivers", "engine", "hostile", "mock_server", "reference"})
+ALONE = frozenset({"browser", "drivers", "engine", "hostile", "mock_server", "reference", "replay"})
 """Folders whose tests look at who comes first, or how long something takes: they do not share the machine."""
 
 
