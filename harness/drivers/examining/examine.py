@@ -23,6 +23,7 @@ class Exam:
     """One exam; it needs the capability `needs`, if that is not empty.
 
     `after` names an exam that has to have gone well: what it found would be found again, and blamed on something else.
+    `several`: it needs a driver that offers more than one run at a time.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Exam:
     ask: Callable[[Desk], Awaitable[None]]
     needs: str = ""
     after: str = ""
+    several: bool = False
 
 
 EXAMS: tuple[Exam, ...] = (
@@ -41,7 +43,7 @@ EXAMS: tuple[Exam, ...] = (
     Exam("run", "creates a model", exams.one_run, _MODELS),
     Exam("unknown-keys", "ignores keys it does not know", exams.unknown_keys, _MODELS, after="run"),
     Exam("unknown-step", "refuses a step it does not know", exams.unknown_step, _MODELS, after="run"),
-    Exam("in-flight", "keeps runs apart", exams.in_flight, _MODELS, after="run"),
+    Exam("in-flight", "keeps runs apart", exams.in_flight, _MODELS, after="run", several=True),
     Exam("operation-vectors", "computes losses and gradients right", exams.vectors, _LOSSES),
     Exam("unknown-operation", "refuses an operation it does not know", exams.unknown_operation, _LOSSES),
     Exam("number-spelling", "spells what JSON has no number for", exams.number_spelling, _LOSSES),
@@ -90,7 +92,7 @@ async def _sit(desk: Desk, exam: Exam) -> Sitting:
         return Sitting(exam.name, exam.says, "left-out", f"{exam.needs} is not declared")
     if exam.after and any(finding.exam == exam.after for finding in desk.findings):
         return Sitting(exam.name, exam.says, "left-out", f"the exam {exam.after} has to go well first")
-    if exam.name == "in-flight" and desk.hello is not None and desk.hello.max_in_flight == 1:
+    if exam.several and desk.hello is not None and desk.hello.max_in_flight == 1:
         return Sitting(exam.name, exam.says, "left-out", "max_in_flight is 1")
     before = len(desk.findings)
     await exam.ask(desk)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from harness.reference.errors import BASE, CallError, Part, PartError, PartFailedError, RegularizerTimeoutError
 from harness.reference.regularizers.results import Called, read_result
 from harness.reference.regularizers.spec import PartFn, Regularizer, is_async
-from harness.reference.regularizers.stepping import stepping
+from harness.reference.regularizers.stepping import grad_mode, stepping
 
 if TYPE_CHECKING:
     import torch
@@ -303,10 +303,8 @@ def call_part(fn: PartFn, data: Sequence[Any], logprobs: list[torch.Tensor]) -> 
 
     A StopIteration, which no future can hold, becomes a RuntimeError, as it does in a coroutine.
     """
-    import torch
-
     try:
-        with torch.inference_mode(mode=False), torch.enable_grad():
+        with grad_mode():
             return fn(data, list(logprobs))
     except StopIteration as error:
         raise RuntimeError("it raised StopIteration") from error

@@ -24,7 +24,7 @@ from harness.reference.regularizers.spec import (
     RegularizerSpec,
     read_composition,
 )
-from harness.reference.regularizers.stepping import stepping
+from harness.reference.regularizers.stepping import grad_mode, stepping
 from harness.reference.regularizers.telemetry import BaseLoss, LossReport, loss_report, term_report
 from harness.reference.values import Array
 
@@ -143,6 +143,7 @@ async def _run(
     return await loop.run_in_executor(workers, _settle, base, terms, leaves, composition.track_grad_norms, structured)
 
 
+@grad_mode()  # a part may have left this thread in another one
 def _settle(
     base: Called | None,
     terms: Sequence[tuple[Regularizer, Called]],
@@ -151,19 +152,6 @@ def _settle(
     structured: Structured,
 ) -> Computed:
     """Add up, differentiate, measure. The gradient that is sent is there before any norm is looked for."""
-    import torch
-
-    with torch.inference_mode(mode=False), torch.enable_grad():  # a part may have left its thread in another mode
-        return _settled(base, terms, leaves, track, structured)
-
-
-def _settled(
-    base: Called | None,
-    terms: Sequence[tuple[Regularizer, Called]],
-    leaves: Leaves,
-    track: bool,
-    structured: Structured,
-) -> Computed:
     total = structured.compose(base, terms)
     try:
         gradients = structured.differentiate(total, leaves)

@@ -8,11 +8,21 @@ thread's own mode is there again when the step is over.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import types
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def grad_mode(*, enabled: bool = True) -> Iterator[None]:
+    """Set torch's grad mode for a while, also in a thread that is in inference mode; what was before is restored."""
+    import torch
+
+    with torch.inference_mode(mode=False), torch.set_grad_enabled(enabled):
+        yield
 
 
 def unnoticed(_seconds: float) -> None:
@@ -39,8 +49,7 @@ def _stepped(awaitable: Awaitable[T], held: Callable[[float], None]) -> Generato
     try:
         while True:
             started = now()
-            # Each restores, when it ends, what the thread had before; a thread may be in inference mode, too.
-            with torch.inference_mode(mode=False), torch.set_grad_enabled(mode):
+            with grad_mode(enabled=mode):
                 try:
                     waiting = resume(given)
                 except StopIteration as ended:
